@@ -1,0 +1,1 @@
+"""The detector: a PyFlink job that counts in SQL and decides in `login_blocking`."""

@@ -1,0 +1,22 @@
+"""Every topic name and Redis key, built in this one place."""
+
+from typing import Final
+
+from login_blocking.subjects import SubjectType
+
+LOGIN_ATTEMPTS: Final = "login-attempts"
+LOGIN_ATTEMPTS_REJECTED: Final = "login-attempts-rejected"
+BLOCK_EVENTS: Final = "block-events"
+BLOCK_COMMANDS: Final = "block-commands"
+
+_BLOCKED_SETS: Final[dict[SubjectType, str]] = {"user": "blocked:users", "ip": "blocked:ips"}
+
+
+def blocked_set(subject_type: SubjectType) -> str:
+    """ZSET of subject → latest end of its blocks (epoch ms, `+inf` for ever)."""
+    return _BLOCKED_SETS[subject_type]
+
+
+def block_hash(subject_type: SubjectType, subject: str) -> str:
+    """HASH of rule → JSON `{"version","since","until","level","reason","unblocked"}` of one subject."""
+    return f"block:{subject_type}:{subject}"
