@@ -1,4 +1,4 @@
-"""Login attempts and their wire format, the value of topic `login-attempts` (docs/wire-formats.md)."""
+"""Login attempts and their wire format, the value of topic `login-attempts`."""
 
 import json
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def decode(value: bytes) -> Attempt:
     if user is None and ip is None:
         raise MalformedAttemptError("user, ip: both missing")
     try:
-        outcome = Outcome(document.get("outcome"))
+        outcome = Outcome(str(document.get("outcome")))
     except ValueError as error:
         raise MalformedAttemptError("outcome: not a known one") from error
     return Attempt(identity, ts, user, ip, outcome)

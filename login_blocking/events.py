@@ -26,6 +26,7 @@ class BlockEvent:
 
     `ts` is when it took effect, `since` and `until` are the block's, `until` None means for ever.
     `attempt_id` names the attempt that completed the hit, None where a command made the block.
+    `reason` is the rule in words, or the operator's; `by` is the operator, None for a rule.
     """
 
     ts: int
@@ -37,6 +38,8 @@ class BlockEvent:
     until: int | None
     level: int
     attempt_id: str | None
+    reason: str
+    by: str | None = None
 
     @property
     def id(self) -> str:

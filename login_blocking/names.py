@@ -18,5 +18,5 @@ def blocked_set(subject_type: SubjectType) -> str:
 
 
 def block_hash(subject_type: SubjectType, subject: str) -> str:
-    """HASH of rule → JSON `{"version","since","until","level","reason","unblocked"}` of one subject."""
+    """HASH of rule → JSON entry (`login_blocking.blocks.RedisEntry`) of one subject."""
     return f"block:{subject_type}:{subject}"

@@ -24,7 +24,7 @@ def user_key(name: str) -> str:
     Idempotent. Raises ValueError for a name that is blank or is not text that UTF-8 can carry
     (a lone surrogate), or holds a control character: no such name can be registered.
     """
-    # Folding can undo the normal form (U+0345, for one) and the other way round: NFKC_Casefold by hand.
+    # NFKC_Casefold: folding can undo the normal form, and the other way round (U+0345).
     folded = unicodedata.normalize("NFKC", name).casefold()
     key = unicodedata.normalize("NFKC", folded).casefold().strip()
     if not key:

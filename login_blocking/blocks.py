@@ -1,0 +1,224 @@
+"""The life of blocks: state in, (state, events) out. Decides everything; does nothing itself.
+
+Semantics: docs/semantics.md. All times in ms since the epoch.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final
+
+from login_blocking.events import BlockEvent, EventKind
+from login_blocking.policy import Policy, Rule
+from login_blocking.subjects import Subject
+
+REASSERT_EVERY_MS: Final = 60_000
+"""How often a live block is written to Redis again, so that an emptied Redis fills by itself."""
+
+TOMBSTONE_KEPT_MS: Final = 3_600_000
+"""How long Redis remembers an unblock: longer than any writer with an older state lives."""
+
+_LATENESS_MS: Final = 86_400_000
+"""How much later than its own time an attempt may arrive and still meet what it must not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A failure at `ts` that fulfils a rule for a subject; it rests on failures from `oldest` on."""
+
+    subject: Subject
+    rule: str
+    ts: int
+    oldest: int
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The latest block of one subject by one rule; `until` None means for ever.
+
+    `unblocked_at` is when an unblock ended it early. `closed` tells that its end has been
+    announced, as an `expired` or `unblocked` event.
+    """
+
+    since: int
+    until: int | None
+    level: int
+    reason: str
+    attempt_id: str | None = None
+    unblocked_at: int | None = None
+    closed: bool = False
+
+    @property
+    def end(self) -> int | None:
+        """When it ends or ended, None while it is for ever."""
+        return self.until if self.unblocked_at is None else self.unblocked_at
+
+    def is_live(self, now: int) -> bool:
+        """Whether it blocks at `now`; its last millisecond is the one before `end`."""
+        return self.end is None or self.end > now
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectBlocks:
+    """All that is remembered of one subject: rule → latest block, and the last unblock."""
+
+    blocks: Mapping[str, Block] = field(default_factory=dict)
+    unblocked_at: int | None = None
+
+    def with_block(self, rule: str, block: Block) -> "SubjectBlocks":
+        """The same with `block` as the latest of `rule`."""
+        return replace(self, blocks={**self.blocks, rule: block})
+
+
+@dataclass(frozen=True, slots=True)
+class RedisEntry:
+    """One rule's entry in the Redis hash of a subject.
+
+    `version` orders the decisions about a subject and rule by their own times, so that whoever
+    writes later with an older decision changes nothing. `keep_until` None means for ever.
+    """
+
+    version: int
+    since: int
+    until: int | None
+    level: int
+    reason: str
+    attempt_id: str | None
+    unblocked: bool
+    keep_until: int | None
+
+    def to_json(self) -> str:
+        """The entry as Redis holds it."""
+        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+
+
+Decision = tuple[SubjectBlocks, list[BlockEvent]]
+
+
+def on_hit(state: SubjectBlocks, hit: Hit, rule: Rule, policy: Policy) -> Decision:
+    """Starts a block from the hit's time, unless the rule blocks already or the hit is not fresh.
+
+    A block consumes its failures: a hit that rests on any failure not later than the end of the
+    rule's last block, or than the last unblock, changes nothing.
+    """
+    if policy.exempt.cover(hit.subject):
+        return state, []
+    rests_on = min(hit.ts, hit.oldest)
+    if state.unblocked_at is not None and rests_on <= state.unblocked_at:
+        return state, []
+    previous = state.blocks.get(rule.name)
+    level = 1
+    events = []
+    if previous is not None:
+        if previous.end is None or rests_on <= previous.end:
+            return state, []
+        if hit.ts - previous.end < policy.forget_level_after_ms:
+            level = previous.level + 1
+        if not previous.closed:
+            events.append(_expired(hit.subject, rule.name, previous, previous.end))
+    duration = rule.duration_ms(level)
+    until = None if duration is None else hit.ts + duration
+    block = Block(hit.ts, until, level, rule.reason, hit.attempt_id)
+    events.append(_event(EventKind.BLOCKED, hit.ts, hit.subject, rule.name, block))
+    return state.with_block(rule.name, block), events
+
+
+def on_time(state: SubjectBlocks, subject: Subject, now: int, policy: Policy) -> Decision:
+    """Announces the blocks that have ended by `now`, and forgets what can no longer matter."""
+    events = []
+    blocks = {}
+    for rule, block in state.blocks.items():
+        kept = block
+        if not block.closed and block.end is not None and block.end <= now:
+            events.append(_expired(subject, rule, block, block.end))
+            kept = replace(block, closed=True)
+        if kept.end is None or now < kept.end + _remembered_ms(policy):
+            blocks[rule] = kept
+    unblocked_at = state.unblocked_at
+    if unblocked_at is not None and unblocked_at + _remembered_ms(policy) <= now:
+        unblocked_at = None
+    return SubjectBlocks(blocks, unblocked_at), events
+
+
+def next_wakeup(state: SubjectBlocks, subject: Subject, now: int, policy: Policy) -> int | None:
+    """When `on_time` is due next, None if never.
+
+    Blocks are reasserted at a moment of the minute that is the subject's own, which spreads the
+    writes and lets a timer that is set twice be one timer.
+    """
+    due = [
+        block.end
+        for block in state.blocks.values()
+        if not block.closed and block.end is not None and block.end > now
+    ]
+    if redis_entries(state, now):
+        offset = zlib.crc32(subject.key.encode()) % REASSERT_EVERY_MS
+        due.append(now + REASSERT_EVERY_MS - (now - offset) % REASSERT_EVERY_MS)
+    elif not due:
+        ends = [block.end for block in state.blocks.values() if block.end is not None]
+        if state.unblocked_at is not None:
+            ends.append(state.unblocked_at)
+        due.extend(max(now + 1, end + _remembered_ms(policy)) for end in ends)
+    return min(due, default=None)
+
+
+def redis_entries(state: SubjectBlocks, now: int) -> dict[str, RedisEntry]:
+    """What Redis should hold of the subject at `now`: live blocks and fresh tombstones."""
+    entries = {}
+    for rule, block in state.blocks.items():
+        unblocked = block.unblocked_at is not None
+        keep_until = block.end
+        if block.unblocked_at is not None:
+            keep_until = block.unblocked_at + TOMBSTONE_KEPT_MS
+        if keep_until is not None and keep_until <= now:
+            continue
+        decided_at = block.since if block.unblocked_at is None else block.unblocked_at
+        entries[rule] = RedisEntry(
+            version=2 * decided_at + unblocked,
+            since=block.since,
+            until=block.end,
+            level=block.level,
+            reason=block.reason,
+            attempt_id=block.attempt_id,
+            unblocked=unblocked,
+            keep_until=keep_until,
+        )
+    return entries
+
+
+def encode_state(state: SubjectBlocks) -> str:
+    """The state as text, the form in which checkpoints keep it."""
+    return json.dumps(asdict(state), ensure_ascii=False, separators=(",", ":"))
+
+
+def decode_state(text: str) -> SubjectBlocks:
+    """The state that `encode_state` wrote."""
+    document = json.loads(text)
+    blocks = {rule: Block(**block) for rule, block in document["blocks"].items()}
+    return SubjectBlocks(blocks, document["unblocked_at"])
+
+
+def _remembered_ms(policy: Policy) -> int:
+    """How long after its end a block still matters: for the next level, or for late attempts."""
+    return max(policy.forget_level_after_ms, policy.longest_window_ms + _LATENESS_MS)
+
+
+def _expired(subject: Subject, rule: str, block: Block, end: int) -> BlockEvent:
+    return _event(EventKind.EXPIRED, end, subject, rule, block)
+
+
+def _event(kind: EventKind, ts: int, subject: Subject, rule: str, block: Block) -> BlockEvent:
+    return BlockEvent(
+        ts=ts,
+        event=kind,
+        subject_type=subject.type,
+        subject=subject.key,
+        rule=rule,
+        since=block.since,
+        until=block.until,
+        level=block.level,
+        attempt_id=block.attempt_id,
+        reason=block.reason,
+    )

@@ -1,0 +1,193 @@
+"""Reads a policy from YAML (JSON is YAML) and refuses it as a whole, with every error at once."""
+
+import ipaddress
+from typing import Annotated, Any, Final, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from login_blocking.policy import (
+    COUNTABLE,
+    OPERATOR_RULE,
+    Count,
+    Exemptions,
+    Network,
+    Policy,
+    Rule,
+    parse_duration_ms,
+)
+from login_blocking.subjects import SubjectType, user_key
+
+_LONGEST_WINDOW_MS: Final = 30 * 86_400_000
+_LARGEST_THRESHOLD: Final = 1_000
+_DURATION_PATTERN: Final = "^[0-9]+(ms|s|m|h|d)$"
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be used; `errors` holds every reason, each with its path."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+def parse_policy(text: str) -> Policy:
+    """The policy that a YAML document states; raises PolicyError with everything wrong in it."""
+    try:
+        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 — derives from SafeLoader
+    except yaml.YAMLError as error:
+        raise PolicyError([f"not YAML: {error}"]) from error
+    try:
+        return _PolicyDocument.model_validate(document).to_policy()
+    except ValidationError as error:
+        raise PolicyError([_readable(detail) for detail in error.errors()]) from error
+
+
+def policy_json_schema() -> dict[str, Any]:
+    """The JSON Schema of a policy file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **_PolicyDocument.model_json_schema(),
+    }
+
+
+def _readable(detail: Any) -> str:  # noqa: ANN401 — pydantic's ErrorDetails is a loose TypedDict
+    path = ".".join(str(step) for step in detail["loc"]) or "policy"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    return f"{path}: {message}"
+
+
+def _duration(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError("a duration is text such as 60s, 10m, 24h or 30d")  # noqa: TRY004
+    milliseconds = parse_duration_ms(value)
+    if milliseconds == 0:
+        raise ValueError("a duration must be longer than nothing")
+    return milliseconds
+
+
+def _duration_or_forever(value: object) -> int | None:
+    return None if value == "forever" else _duration(value)
+
+
+def _window(milliseconds: int) -> int:
+    if milliseconds > _LONGEST_WINDOW_MS:
+        raise ValueError("at most 30d")
+    return milliseconds
+
+
+def _user(value: str) -> str:
+    return user_key(value)
+
+
+def _network(value: object) -> Network:
+    if not isinstance(value, str):
+        raise ValueError("an address or network in quotes, such as 10.0.0.0/8")  # noqa: TRY004
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"not an address or network: {error}") from error
+    if network.prefixlen == 0:
+        raise ValueError("exempts every address: the policy would block none")
+    return network
+
+
+_Duration = Annotated[
+    int,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "pattern": _DURATION_PATTERN}),
+]
+_Window = Annotated[_Duration, AfterValidator(_window)]
+_BlockDuration = Annotated[
+    int | None,
+    BeforeValidator(_duration_or_forever),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": _DURATION_PATTERN}, {"const": "forever"}]}
+    ),
+]
+_User = Annotated[str, AfterValidator(_user)]
+_ExemptNetwork = Annotated[Any, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _RuleDocument(_Document):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    subject: SubjectType
+    count: Count
+    threshold: Annotated[int, Field(ge=2, le=_LARGEST_THRESHOLD)]
+    within: _Window
+    reset_on_success: bool = False
+    block: Annotated[list[_BlockDuration], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.name == OPERATOR_RULE:
+            raise ValueError(f"name: {OPERATOR_RULE} is kept for blocks made by hand")
+        if self.count not in COUNTABLE[self.subject]:
+            allowed = " or ".join(COUNTABLE[self.subject])
+            raise ValueError(f"count: of a subject {self.subject}, count {allowed}")
+        if self.reset_on_success and self.count != "failures":
+            raise ValueError("reset_on_success: only a rule that counts failures can reset")
+        return self
+
+    def to_rule(self) -> Rule:
+        return Rule(
+            name=self.name,
+            subject=self.subject,
+            count=self.count,
+            threshold=self.threshold,
+            within_ms=self.within,
+            block_ms=tuple(self.block),
+            reset_on_success=self.reset_on_success,
+        )
+
+
+class _ExemptDocument(_Document):
+    users: list[_User] = []
+    ips: list[_ExemptNetwork] = []
+
+
+class _PolicyDocument(_Document):
+    rules: Annotated[list[_RuleDocument], Field(min_length=1)]
+    forget_level_after: _Duration
+    exempt: _ExemptDocument = _ExemptDocument()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"rules: more than one is named {', '.join(twice)}")
+        return self
+
+    def to_policy(self) -> Policy:
+        return Policy(
+            rules=tuple(rule.to_rule() for rule in self.rules),
+            forget_level_after_ms=self.forget_level_after,
+            exempt=Exemptions(frozenset(self.exempt.users), tuple(self.exempt.ips)),
+        )
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader takes the last of two equal keys in silence; half a rule would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 — PyYAML's signature
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
