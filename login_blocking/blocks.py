@@ -25,7 +25,7 @@ _LATENESS_MS: Final = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A failure at `ts` that fulfils a rule for a subject; it rests on failures from `oldest` on."""
+    """A failure at `ts` that fulfils a rule; it rests on failures from `oldest` on."""
 
     subject: Subject
     rule: str

@@ -1,0 +1,57 @@
+"""Writes the blocks of a subject to Redis: one Lua call, bounded in time, safe to repeat."""
+
+import hashlib
+from collections.abc import Mapping
+
+import redis
+from redis.exceptions import NoScriptError, RedisError
+
+from login_blocking.blocks import RedisEntry
+from login_blocking.names import block_hash, blocked_set
+from login_blocking.subjects import Subject
+
+_TRIES = 2
+
+
+class BlockWriteError(Exception):
+    """Redis did not take the write; nothing is lost, the next reassertion brings it."""
+
+
+class RedisBlockWriter:
+    """Applies entries by the script of redis/apply_block.lua. Connects at the first write."""
+
+    def __init__(self, url: str, script: str, *, timeout_s: float = 0.5) -> None:
+        self._redis = redis.Redis.from_url(
+            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
+        )
+        self._script = script
+        self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+    def apply(self, subject: Subject, entries: Mapping[str, RedisEntry]) -> bool:
+        """Writes what is newer than what Redis holds; whether a reader sees a change.
+
+        Without entries it still lifts a block that has ended off the list. Raises
+        BlockWriteError after two tries.
+        """
+        keys = [blocked_set(subject.type), block_hash(subject.type, subject.key)]
+        arguments = [subject.key]
+        for rule, entry in entries.items():
+            arguments += [rule, entry.to_json()]
+        error: Exception | None = None
+        for _ in range(_TRIES):
+            try:
+                return self._call(keys, arguments)
+            except RedisError as failure:
+                error = failure
+        raise BlockWriteError(f"Redis did not take a block: {type(error).__name__}") from error
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._redis.close()
+
+    def _call(self, keys: list[str], arguments: list[str]) -> bool:
+        try:
+            changed = self._redis.evalsha(self._sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            changed = self._redis.eval(self._script, len(keys), *keys, *arguments)
+        return changed == 1
