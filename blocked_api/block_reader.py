@@ -58,7 +58,7 @@ class RedisBlockReader:
             decode_responses=True,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 1),  # type: ignore[no-untyped-call]
+            retry=Retry(NoBackoff(), 1),
         )
         self._clock = clock
 

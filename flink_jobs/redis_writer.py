@@ -54,4 +54,4 @@ class RedisBlockWriter:
             changed = self._redis.evalsha(self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
             changed = self._redis.eval(self._script, len(keys), *keys, *arguments)
-        return changed == 1
+        return bool(changed)

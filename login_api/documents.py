@@ -1,0 +1,83 @@
+"""Reads request bodies. A refusal names the field and never quotes a value."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from login_api import passwords
+from login_blocking.subjects import user_key
+
+LONGEST_NAME = 256
+"""In characters; longer than any account's, so that every guess worth counting is counted."""
+
+
+class MalformedError(ValueError):
+    """A body that is not what the call takes; the message says which field and why."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """A user in normal form and a password. Has no repr: the password must not reach a log."""
+
+    user: str
+    password: str
+
+
+def read_credentials(body: bytes) -> Credentials:
+    """The credentials of `{"user", "pass"}`; raises MalformedError."""
+    try:
+        document: Any = json.loads(
+            body, object_pairs_hook=_unique_keys, parse_constant=_no_constant
+        )
+    except MalformedError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise MalformedError("body: not JSON") from error
+    if not isinstance(document, dict):
+        raise MalformedError('body: not a JSON object; send {"user": …, "pass": …}')
+    if unknown := sorted(set(document) - {"user", "pass"}):
+        raise MalformedError(f"body: {len(unknown)} unknown field(s); only user and pass are taken")
+    name, password = _text(document, "user"), _text(document, "pass")
+    if len(name) > LONGEST_NAME:
+        raise MalformedError(f"user: at most {LONGEST_NAME} characters")
+    try:
+        user = user_key(name)
+    except ValueError as error:
+        raise MalformedError(f"user: {error}") from error
+    try:
+        return Credentials(user, passwords.normalise(password))
+    except ValueError as error:
+        # No cause: a UnicodeEncodeError holds the password.
+        del error
+        raise MalformedError("pass: not valid Unicode") from None
+
+
+def name_refusal(user: str) -> str | None:
+    """Why nobody may register under this name, None if they may."""
+    if not 3 <= len(user) <= 64:  # noqa: PLR2004 — the contract's own figures
+        return "user: 3 to 64 characters"
+    if not all(character.isalnum() or character in "._-@" for character in user):
+        return "user: only letters, digits, '.', '_', '-' and '@'"
+    return None
+
+
+def _text(document: dict[str, Any], field: str) -> str:
+    if field not in document:
+        raise MalformedError(f"{field}: missing")
+    value = document[field]
+    if not isinstance(value, str):
+        raise MalformedError(f"{field}: not a text")
+    if not value:
+        raise MalformedError(f"{field}: empty")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise MalformedError("body: a field stands twice")
+    return document
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise MalformedError("body: not JSON")

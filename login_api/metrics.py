@@ -1,0 +1,32 @@
+"""Every metric of the Login API, in a registry of its own. Labels hold no name and no address."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+
+class Metrics:
+    """The closed set of what is measured."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.attempts = Counter(
+            "login_api_attempts", "Attempts published", ["outcome"], registry=self._registry
+        )
+        self.request_seconds = Histogram(
+            "login_api_request_seconds",
+            "Time to answer",
+            ["route", "status"],
+            registry=self._registry,
+        )
+        self.publish_seconds = Histogram(
+            "login_api_publish_seconds", "Time to Kafka's acknowledgement", registry=self._registry
+        )
+        self.part_failures = Counter(
+            "login_api_part_failures",
+            "Answers refused because a part was down",
+            ["part"],
+            registry=self._registry,
+        )
+
+    def exposition(self) -> bytes:
+        """All metrics as Prometheus reads them."""
+        return generate_latest(self._registry)

@@ -1,0 +1,74 @@
+"""Password rules, and argon2id hashing that is bounded and costs the same for unknown users."""
+
+import threading
+import unicodedata
+from typing import Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from login_api.errors import PartUnavailableError
+
+SHORTEST: Final = 8
+LONGEST: Final = 128
+"""In characters; NIST 800-63B asks for at least 8 and for room up to 64."""
+
+_COMMON: Final = frozenset(password.casefold() for password in FREQUENCY_LISTS["passwords"])
+
+
+def normalise(password: str) -> str:
+    """NFC, so that one password typed on two systems is one (RFC 8265); ValueError if not text."""
+    password.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+    return unicodedata.normalize("NFC", password)
+
+
+def refusal(password: str, user: str) -> str | None:
+    """Why nobody may register with this password, None if they may. Never quotes it."""
+    if len(password) < SHORTEST:
+        return f"pass: at least {SHORTEST} characters"
+    if len(password) > LONGEST:
+        return f"pass: at most {LONGEST} characters"
+    folded = password.casefold()
+    if folded == user:
+        return "pass: may not be the user name"
+    if folded in _COMMON:
+        return "pass: one of the most common passwords; choose another"
+    return None
+
+
+class Argon2Hasher:
+    """argon2id; at most `concurrency` hashes run at once, others wait up to `wait_ms`.
+
+    Raises PartUnavailableError("hashing") for one that waited too long: a queue that only grows
+    would take every answer down with it.
+    """
+
+    def __init__(self, hasher: PasswordHasher, concurrency: int, wait_ms: int) -> None:
+        self._hasher = hasher
+        self._slots = threading.BoundedSemaphore(concurrency)
+        self._wait_s = wait_ms / 1_000
+        self._of_nobody = hasher.hash("the hash an unknown user's guess is compared with")
+
+    def hash(self, password: str) -> str:
+        """The encoded hash of a password."""
+        self._enter()
+        try:
+            return self._hasher.hash(password)
+        finally:
+            self._slots.release()
+
+    def verify(self, encoded: str | None, password: str) -> bool:
+        """Whether the password is the hashed one; `None` costs as much and is never right."""
+        self._enter()
+        try:
+            right = self._hasher.verify(encoded or self._of_nobody, password)
+        except (VerificationError, InvalidHashError):
+            return False
+        finally:
+            self._slots.release()
+        return right and encoded is not None
+
+    def _enter(self) -> None:
+        if not self._slots.acquire(timeout=self._wait_s):
+            raise PartUnavailableError("hashing")

@@ -1,0 +1,45 @@
+"""Wires the Login API from its environment; the WSGI server loads `app` from here."""
+
+import atexit
+import time
+
+import structlog
+from argon2 import PasswordHasher
+
+from login_api.accounts import PostgresAccounts
+from login_api.app import Parts, create_app
+from login_api.attempt_publisher import KafkaAttemptPublisher
+from login_api.block_reader import RedisBlockReader
+from login_api.passwords import Argon2Hasher
+from login_api.settings import Settings
+
+structlog.configure(
+    processors=[
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.add_log_level,
+        structlog.processors.JSONRenderer(),
+    ]
+)
+_settings = Settings()
+_publisher = KafkaAttemptPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms)
+atexit.register(_publisher.close)
+app = create_app(
+    Parts(
+        accounts=PostgresAccounts(
+            _settings.database_url.get_secret_value(), _settings.database_connections
+        ),
+        blocks=RedisBlockReader(_settings.redis_url.get_secret_value(), _settings.redis_timeout_ms),
+        publisher=_publisher,
+        hasher=Argon2Hasher(
+            PasswordHasher(
+                memory_cost=_settings.argon2_memory_kib,
+                time_cost=_settings.argon2_time_cost,
+                parallelism=_settings.argon2_parallelism,
+            ),
+            _settings.hash_concurrency,
+            _settings.hash_wait_ms,
+        ),
+        clock=lambda: time.time_ns() // 1_000_000,
+    ),
+    max_body_bytes=_settings.max_body_bytes,
+)
