@@ -1,0 +1,15 @@
+"""What every test shares: who may open sockets, and the real services."""
+
+import pytest
+
+from tests.support.services import kafka_server, postgres_server, redis_server
+
+__all__ = ["kafka_server", "postgres_server", "redis_server"]
+
+_TOUCH_SERVICES = ("service", "flink", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.get_closest_marker(name) for name in _TOUCH_SERVICES):
+            item.add_marker(pytest.mark.enable_socket)
