@@ -1,0 +1,45 @@
+"""Settings of the detector: from environment variables `DETECTOR_…` of the JobManager.
+
+A jar may carry `settings.json`, which wins: so one cluster runs the live job and replays, each
+started without arguments (the web UI drops them).
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flink_jobs.resources import optional_resource, resource
+from login_blocking.names import BLOCK_EVENTS, LOGIN_ATTEMPTS
+
+
+class Settings(BaseSettings):
+    """What to read, where to write. README's table explains each."""
+
+    model_config = SettingsConfigDict(env_prefix="DETECTOR_", env_file=None, extra="forbid")
+
+    job_name: str = "block-detector"
+    kafka_bootstrap: str
+    attempts_topic: str = LOGIN_ATTEMPTS
+    events_topic: str = BLOCK_EVENTS
+    policy_file: Path | None = None
+    policy_text: str | None = None
+    redis_url: SecretStr | None = None
+    """None: write no blocks, set no timers; for history."""
+    bounded: bool = False
+    """Read what the topic holds now, then end."""
+
+    def policy_source(self) -> str:
+        """The policy's YAML: carried in the settings, from a file, or the jar's own."""
+        if self.policy_text is not None:
+            return self.policy_text
+        if self.policy_file is not None:
+            return self.policy_file.read_text(encoding="utf-8")
+        return resource("policies/default.yaml")
+
+
+def load_settings() -> Settings:
+    """The settings of this submission; raises pydantic's ValidationError or OSError."""
+    carried = optional_resource("settings.json")
+    return Settings(**({} if carried is None else json.loads(carried)))
