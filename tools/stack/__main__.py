@@ -1,0 +1,212 @@
+"""`python -m tools.stack up|down|status|logs`: the stack's command line."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tools.stack import layout, prepare, processes
+from tools.stack.binaries import MissingProgramError
+from tools.stack.layout import DEFAULT_STATE_DIR, ROOT, NoStackError, Ports, Stack
+from tools.stack.parts import inner_ports, parts
+from tools.stack.supervisor import Supervisor
+
+_UP_TIMEOUT_S = 300.0
+_DOWN_TIMEOUT_S = 90.0
+_console = Console(highlight=False)
+
+
+def main() -> int:
+    """Runs one command; its exit status."""
+    arguments = _parser().parse_args()
+    state_dir: Path = arguments.state_dir
+    try:
+        match arguments.command:
+            case "up":
+                ports = Ports.free() if arguments.ports == "auto" else Ports.from_environment()
+                return up(state_dir, ports, arguments.policy)
+            case "run":
+                stack = layout.load(state_dir)
+                return Supervisor(stack, parts(stack)).run()
+            case "down":
+                return down(state_dir)
+            case "status":
+                return status(state_dir, as_json=arguments.json)
+            case _:
+                return logs(state_dir, arguments.part)
+    except (MissingProgramError, NoStackError) as error:
+        _console.print(str(error), style="red")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tools.stack", description=__doc__)
+    parser.add_argument("--state-dir", type=Path, default=DEFAULT_STATE_DIR)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("up", help="start everything; leave it running")
+    command.add_argument("--ports", choices=["default", "auto"], default="default")
+    command.add_argument("--policy", type=Path, default=ROOT / "policies" / "default.yaml")
+    commands.add_parser("run", help="the supervisor itself, in the foreground")
+    commands.add_parser("down", help="stop everything that up started")
+    command = commands.add_parser("status", help="0 healthy, 1 partly, 3 down")
+    command.add_argument("--json", action="store_true")
+    command = commands.add_parser("logs", help="the newest log lines")
+    command.add_argument("part", nargs="?")
+    return parser
+
+
+def up(state_dir: Path, ports: Ports, policy: Path) -> int:
+    """Starts the stack and shows it coming up; leaves nothing behind if it does not."""
+    state = _read_state(state_dir)
+    if state is not None and processes.alive(state["supervisor"]):
+        if state["state"] == "healthy":
+            _console.print("The stack is up already.")
+            _show(layout.load(state_dir), state)
+            return 0
+        return _follow(layout.load(state_dir))
+    _end_orphans(state)
+    if not policy.is_file():
+        _console.print(f"There is no policy file {policy}.", style="red")
+        return 1
+    stack = layout.create(state_dir, ports, policy)
+    for part, port in {
+        **{p.name: p.port for p in parts(stack) if p.port},
+        **inner_ports(stack),
+    }.items():
+        holder = processes.holder_of(port)
+        if holder is not None:
+            variable = f"STACK_PORT_{part.split(' ')[0].replace('-', '_').upper()}"
+            _console.print(
+                f"Port {port} for {part} is taken by {holder}: end it, or choose another port "
+                f"(see README, {variable}).", style="red",
+            )  # fmt: skip
+            return 1
+    prepare.prepare(stack)
+    stack.state_file.unlink(missing_ok=True)
+    with (stack.logs / "supervisor.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "tools.stack", "--state-dir", str(state_dir), "run"],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        return _follow(stack)
+    except KeyboardInterrupt:
+        _console.print("Stopping what was started.")
+        down(state_dir)
+        return 130
+
+
+def _follow(stack: Stack) -> int:
+    began = time.monotonic()
+    seen: dict[str, str] = {}
+    while time.monotonic() - began < _UP_TIMEOUT_S:
+        state = _read_state(stack.state_dir)
+        if state is not None:
+            for name, part in state["parts"].items():
+                if seen.get(name) != part["state"] and part["state"] != "waiting":
+                    _console.print(f"{time.monotonic() - began:6.1f} s  {name:18} {part['state']}")
+                seen[name] = part["state"]
+            if state["state"] == "healthy":
+                _show(stack, state)
+                return 0
+            if state["state"] == "failed":
+                _explain(stack, state)
+                return 1
+        time.sleep(0.1)
+    _console.print(f"The stack is not up after {_UP_TIMEOUT_S:.0f} s; stopping it.", style="red")
+    down(stack.state_dir)
+    return 1
+
+
+def _explain(stack: Stack, state: dict[str, Any]) -> None:
+    for name, part in state["parts"].items():
+        if part["state"] == "failed":
+            _console.print(f"{name} could not be started:", style="red")
+            _console.print(part["detail"], markup=False)
+            _console.print(f"Its whole log: {stack.logs / name}.log. Everything was stopped again.")
+
+
+def down(state_dir: Path) -> int:
+    """Stops what `up` started, in reverse order; nothing else, and no error if nothing runs."""
+    state = _read_state(state_dir)
+    if state is None:
+        _console.print("Nothing runs.")
+        return 0
+    supervisor = state["supervisor"]
+    if processes.alive(supervisor):
+        os.kill(supervisor["pid"], signal.SIGTERM)
+        deadline = time.monotonic() + _DOWN_TIMEOUT_S
+        while processes.alive(supervisor) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    _end_orphans(_read_state(state_dir))
+    _console.print("The stack is down. Its data stays; the next start goes on from it.")
+    return 0
+
+
+def _end_orphans(state: dict[str, Any] | None) -> None:
+    """Ends what a supervisor left that was itself killed."""
+    for part in reversed(state["parts"].values() if state else []):
+        processes.stop(part["identity"], signal.Signals(part["stop_signal"]))
+
+
+def status(state_dir: Path, *, as_json: bool) -> int:
+    """Shows the parts; 0 if all are healthy, 1 if some are not, 3 if nothing runs."""
+    state = _read_state(state_dir)
+    up_now = state is not None and processes.alive(state["supervisor"])
+    if as_json:
+        print(json.dumps(state if up_now else {"state": "down"}, indent=2))
+    elif state is not None and up_now:
+        _show(layout.load(state_dir), state)
+    else:
+        _console.print("The stack is down. Start it: make up")
+    if state is None or not up_now:
+        return 3
+    return 0 if state["state"] == "healthy" else 1
+
+
+def logs(state_dir: Path, part: str | None) -> int:
+    """Prints the newest lines of one part's log, or of all."""
+    folder = layout.load(state_dir).logs
+    for file in sorted(folder.glob(f"{part or '*'}.log")):
+        _console.print(f"== {file}", style="bold")
+        _console.print(prepare.log_tail(file, 200 if part else 15), markup=False)
+    return 0
+
+
+def _show(stack: Stack, state: dict[str, Any]) -> None:
+    table = Table("part", "address", "state", "restarts", "process")
+    for name, part in state["parts"].items():
+        address = f"127.0.0.1:{part['port']}" if part["port"] else part["detail"]
+        pid = str(part["identity"]["pid"]) if part["identity"] else ""
+        table.add_row(name, address, part["state"], str(part["restarts"]), pid)
+    _console.print(table)
+    for call, body in (
+        ("register", '{"user":"alice","pass":"correct horse battery"}'),
+        ("login", '{"user":"alice","pass":"wrong"}'),
+    ):
+        header = "-H 'Content-Type: application/json'"
+        line = f"curl -X POST {stack.login_url}/{call} {header} -d '{body}'"
+        _console.print(line, markup=False, soft_wrap=True)
+    _console.print(f"curl {stack.blocked_url}/blocked", soft_wrap=True)
+    _console.print(f"Flink web UI: {stack.flink_url}")
+
+
+def _read_state(state_dir: Path) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = json.loads((state_dir / "state.json").read_text())
+    except FileNotFoundError:
+        return None
+    return state
+
+
+if __name__ == "__main__":
+    sys.exit(main())

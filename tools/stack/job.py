@@ -1,0 +1,92 @@
+"""Keeps the live job running: submits it as the web UI would, from the state it left."""
+
+import json
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, Final
+
+from tools.flink_rest import ENDED, FlinkError, FlinkRest
+from tools.stack.layout import LOCAL, Stack
+
+JAR: Final = LOCAL / "launcher" / "block-detector.jar"
+JOB_NAME: Final = "block-detector"
+_RUNNING_TIMEOUT_S: Final = 60.0
+
+
+def ensure(stack: Stack) -> str:
+    """Submits the live job unless it runs; from its newest snapshot if it has one."""
+    flink = FlinkRest(stack.flink_url)
+    running = flink.running(JOB_NAME)
+    if running is not None:
+        return f"job {running}"
+    snapshot = newest_snapshot(stack, last_job_id(stack))
+    job_id = flink.submit(JAR, snapshot)
+    (stack.state_dir / "job.json").write_text(json.dumps({"id": job_id, "from": snapshot}))
+    wait_until_running(flink, job_id)
+    return f"job {job_id}" + (" from its last state" if snapshot else "")
+
+
+def stop(stack: Stack) -> str | None:
+    """Stops the live job with a savepoint, which the next start begins from; its path."""
+    flink = FlinkRest(stack.flink_url, timeout_s=3.0)
+    job_id = flink.running(JOB_NAME)
+    if job_id is None:
+        return None
+    savepoint = flink.stop_with_savepoint(job_id)
+    (stack.state_dir / "job.json").write_text(json.dumps({"id": job_id, "savepoint": savepoint}))
+    return savepoint
+
+
+def last_job_id(stack: Stack) -> str | None:
+    """The job that ran last in this stack, None if none did."""
+    try:
+        known: dict[str, Any] = json.loads((stack.state_dir / "job.json").read_text())
+    except FileNotFoundError:
+        return None
+    return str(known["id"])
+
+
+def newest_snapshot(stack: Stack, job_id: str | None) -> str | None:
+    """The savepoint a job was stopped with, else its newest complete checkpoint, else None.
+
+    A job that never completed one was itself started from somewhere: then that.
+    """
+    if job_id is None:
+        return None
+    known = json.loads((stack.state_dir / "job.json").read_text())
+    if known["id"] == job_id and "savepoint" in known:
+        return str(known["savepoint"])
+    complete = sorted(
+        (stack.checkpoints / job_id).glob("chk-*/_metadata"), key=lambda file: file.stat().st_mtime
+    )
+    if complete:
+        return f"file://{complete[-1].parent}"
+    started_from = known.get("from")
+    return None if started_from is None else str(started_from)
+
+
+def wait_until_running(flink: FlinkRest, job_id: str) -> None:
+    """Returns when every task of a job runs; raises FlinkError with the reason if it fails."""
+    deadline = time.monotonic() + _RUNNING_TIMEOUT_S
+    while time.monotonic() < deadline:
+        job = flink.job(job_id)
+        if job["state"] == "FINISHED" or all(
+            vertex["status"] in ("RUNNING", "FINISHED") for vertex in job["vertices"]
+        ):
+            return
+        if job["state"] in ENDED:
+            raise FlinkError(f"the job is {job['state']}: {flink.exceptions(job_id)}")
+        time.sleep(0.1)
+    raise FlinkError(
+        f"the job does not run after {_RUNNING_TIMEOUT_S:.0f} s: {flink.exceptions(job_id)}"
+    )
+
+
+def jar_with_settings(target: Path, settings: dict[str, Any]) -> Path:
+    """A copy of the launcher jar that carries settings of its own."""
+    with zipfile.ZipFile(JAR) as jar, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as copy:
+        for entry in jar.infolist():
+            copy.writestr(entry, jar.read(entry))
+        copy.writestr("job/flink_jobs/carried/settings.json", json.dumps(settings))
+    return target

@@ -1,0 +1,152 @@
+"""Where one stack keeps its files, which ports it takes, and its secrets."""
+
+import json
+import os
+import secrets
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+LOCAL: Final = ROOT / ".local"
+DEFAULT_STATE_DIR: Final = LOCAL / "stack"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports on 127.0.0.1. Those people use are the contract's; inner ones keep off the usual."""
+
+    login_api: int = 3000
+    blocked_api: int = 5000
+    flink: int = 8081
+    kafka: int = 19092
+    kafka_controller: int = 19093
+    redis: int = 16379
+    postgres: int = 15432
+    flink_rpc: int = 16123
+
+    @classmethod
+    def from_environment(cls) -> "Ports":
+        """The defaults, each overridden by `STACK_PORT_<NAME>`; ValueError for no number."""
+        given = {
+            name: int(os.environ[variable])
+            for name in cls.__slots__
+            if (variable := f"STACK_PORT_{name.upper()}") in os.environ
+        }
+        return cls(**given)
+
+    @classmethod
+    def free(cls) -> "Ports":
+        """Ports that nobody holds now."""
+        sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in cls.__slots__}
+        numbers = {name: opened.getsockname()[1] for name, opened in sockets.items()}
+        for opened in sockets.values():
+            opened.close()
+        return cls(**numbers)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secrets:
+    """Passwords of this stack, generated once. No repr: they must not reach a log."""
+
+    redis_admin: str
+    redis_detector: str
+    redis_login_api: str
+    redis_blocked_api: str
+    postgres: str
+
+    @classmethod
+    def generate(cls) -> "Secrets":
+        """New ones."""
+        return cls(**{name: secrets.token_urlsafe(24) for name in cls.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One stack: its folder, ports, secrets, and the policy its job judges by."""
+
+    state_dir: Path
+    ports: Ports
+    secrets: Secrets
+    policy_file: Path
+
+    @property
+    def logs(self) -> Path:
+        """One log file a part."""
+        return self.state_dir / "log"
+
+    @property
+    def data(self) -> Path:
+        """What the parts keep."""
+        return self.state_dir / "data"
+
+    @property
+    def state_file(self) -> Path:
+        """What the supervisor says of itself and its parts."""
+        return self.state_dir / "state.json"
+
+    @property
+    def login_url(self) -> str:
+        """Where the Login API answers."""
+        return f"http://127.0.0.1:{self.ports.login_api}"
+
+    @property
+    def blocked_url(self) -> str:
+        """Where the Blocked API answers."""
+        return f"http://127.0.0.1:{self.ports.blocked_api}"
+
+    @property
+    def flink_url(self) -> str:
+        """Flink's web UI and REST."""
+        return f"http://127.0.0.1:{self.ports.flink}"
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """The broker."""
+        return f"127.0.0.1:{self.ports.kafka}"
+
+    def redis_url(self, user: str) -> str:
+        """Redis as one of its users: admin, detector, login_api, blocked_api."""
+        password = getattr(self.secrets, f"redis_{user}")
+        return f"redis://{user}:{password}@127.0.0.1:{self.ports.redis}/0"
+
+    @property
+    def database_url(self) -> str:
+        """The accounts' database."""
+        return (
+            f"postgresql://login_api:{self.secrets.postgres}"
+            f"@127.0.0.1:{self.ports.postgres}/login_api"
+        )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints and savepoints of the jobs."""
+        return self.data / "flink" / "checkpoints"
+
+
+class NoStackError(Exception):
+    """There is no stack in that folder."""
+
+
+def create(state_dir: Path, ports: Ports, policy_file: Path) -> Stack:
+    """The stack of that folder with these ports; its secrets are made at the first time."""
+    state_dir = state_dir.resolve()
+    state_dir.mkdir(parents=True, exist_ok=True)
+    secrets_file = state_dir / "secrets.json"
+    if not secrets_file.exists():
+        secrets_file.touch(mode=0o600)
+        secrets_file.write_text(json.dumps(asdict(Secrets.generate())))
+    stack = {"ports": asdict(ports), "policy_file": str(policy_file.resolve())}
+    (state_dir / "stack.json").write_text(json.dumps(stack))
+    return load(state_dir)
+
+
+def load(state_dir: Path = DEFAULT_STATE_DIR) -> Stack:
+    """The stack of that folder; raises NoStackError."""
+    try:
+        stack = json.loads((state_dir / "stack.json").read_text())
+        known = Secrets(**json.loads((state_dir / "secrets.json").read_text()))
+    except FileNotFoundError as error:
+        raise NoStackError("no stack was started here; start one: make up") from error
+    return Stack(state_dir, Ports(**stack["ports"]), known, Path(stack["policy_file"]))
