@@ -180,6 +180,8 @@ def flink_environment(stack: Stack) -> dict[str, str]:
     """What Flink's scripts and the job read from their environment."""
     home = stack.data / "flink" / "home"
     environment = {
+        # The interpreter inside the TaskManager finds its packages by the first python3 on PATH.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "FLINK_HOME": str(home),
         "FLINK_CONF_DIR": str(home / "conf"),
         "FLINK_LIB_DIR": str(home / "lib"),
