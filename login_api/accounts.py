@@ -1,19 +1,25 @@
 """Accounts in Postgres: a user key and a password hash."""
 
+import select
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 import psycopg2
-from psycopg2.errors import UniqueViolation
-from psycopg2.extensions import connection
-from psycopg2.pool import PoolError, ThreadedConnectionPool
+from psycopg2 import extensions
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from login_api.errors import PartUnavailableError
 
-_CONNECT_TIMEOUT_S = 2
-_STATEMENT_TIMEOUT_MS = 1_500
+_PING_TIMEOUT_S: Final = 0.9
+_INSERT: Final = text(
+    "INSERT INTO accounts (user_key, password_hash) VALUES (:user, :hash) ON CONFLICT DO NOTHING"
+)
+_SELECT: Final = text("SELECT password_hash FROM accounts WHERE user_key = :user")
 
 
 class NameTakenError(Exception):
@@ -34,70 +40,75 @@ class Accounts(Protocol):
 
 
 class PostgresAccounts:
-    """Accounts behind a pool of connections that are opened at need and dropped when dead."""
+    """Accounts behind a pool of connections, each tried before use: a restart costs no answer.
 
-    def __init__(self, url: str, connections: int) -> None:
-        self._url = url
-        self._connections = connections
-        self._free = threading.BoundedSemaphore(connections)
-        self._opening = threading.Lock()
-        self._pool: ThreadedConnectionPool | None = None
+    A call ends within about `timeout_ms`, waiting for a connection included, whatever the server
+    does: the server's own statement_timeout is no help against a server that has stopped.
+    """
+
+    def __init__(self, url: str, connections: int, timeout_ms: int) -> None:
+        extensions.set_wait_callback(_wait)
+        self._timeout_s = timeout_ms / 1_000
+        self._engine = create_engine(
+            make_url(url).set(drivername="postgresql+psycopg2"),
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=self._timeout_s / 2,
+            pool_pre_ping=True,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
+            connect_args={"options": f"-c statement_timeout={timeout_ms}"},
+        )
 
     def create(self, user: str, password_hash: str) -> None:
         """See Accounts."""
-        insert = "INSERT INTO accounts (user_key, password_hash) VALUES (%s, %s)"
-        with self._connection() as connected, connected.cursor() as cursor:
-            try:
-                cursor.execute(insert, (user, password_hash))
-            except UniqueViolation as error:
-                raise NameTakenError from error
-            connected.commit()
+        with self._connection(self._timeout_s) as connection:
+            inserted = connection.execute(_INSERT, {"user": user, "hash": password_hash})
+            if inserted.rowcount == 0:
+                raise NameTakenError
 
     def password_hash(self, user: str) -> str | None:
         """See Accounts."""
-        select = "SELECT password_hash FROM accounts WHERE user_key = %s"
-        try:
-            row = self._fetch_one(select, (user,))
-        except PartUnavailableError:
-            # A connection that died since its last use is found out only here: once more, afresh.
-            row = self._fetch_one(select, (user,))
-        return None if row is None else str(row[0])
+        with self._connection(self._timeout_s) as connection:
+            found: str | None = connection.execute(_SELECT, {"user": user}).scalar()
+            return found
 
     def ping(self) -> None:
         """See Accounts."""
-        self._fetch_one("SELECT 1", ())
+        with self._connection(_PING_TIMEOUT_S) as connection:
+            connection.execute(text("SELECT 1"))
 
-    def _fetch_one(self, query: str, parameters: tuple[str, ...]) -> tuple[object, ...] | None:
-        with self._connection() as connected, connected.cursor() as cursor:
-            cursor.execute(query, parameters)
-            return cursor.fetchone()
+    def close(self) -> None:
+        """Closes the connections that nobody uses."""
+        self._engine.dispose()
 
     @contextmanager
-    def _connection(self) -> Iterator[connection]:
-        if not self._free.acquire(timeout=_CONNECT_TIMEOUT_S):
-            raise PartUnavailableError("postgres")
+    def _connection(self, timeout_s: float) -> Iterator[Connection]:
+        _deadline.at = time.monotonic() + timeout_s
         try:
-            pool = self._opened_pool()
-            connected = pool.getconn()
-            try:
-                yield connected
-            finally:
-                pool.putconn(connected)  # rolls back what was not committed, drops a dead one
-        except (psycopg2.OperationalError, psycopg2.InterfaceError, PoolError) as error:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
             raise PartUnavailableError("postgres") from error
         finally:
-            self._free.release()
+            _deadline.at = None
 
-    def _opened_pool(self) -> ThreadedConnectionPool:
-        with self._opening:
-            if self._pool is None:
-                self._pool = ThreadedConnectionPool(
-                    1,
-                    self._connections,
-                    self._url,
-                    connect_timeout=_CONNECT_TIMEOUT_S,
-                    options=f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
-                )
-                # putconn closes all above the minimum: keep every one that was opened.
-                self._pool.minconn = self._connections
-            return self._pool
+
+class _Deadline(threading.local):
+    """When this thread's wait for Postgres ends; None: it waits for as long as it takes."""
+
+    at: float | None = None
+
+
+_deadline = _Deadline()
+
+
+def _wait(connection: extensions.connection) -> None:
+    """Waits for an answer; psycopg2 calls it for every one, the connecting included."""
+    while (state := connection.poll()) != extensions.POLL_OK:
+        answer = select.poll()
+        reading = state == extensions.POLL_READ
+        answer.register(connection.fileno(), select.POLLIN if reading else select.POLLOUT)
+        left_ms = None if _deadline.at is None else (_deadline.at - time.monotonic()) * 1_000
+        if not answer.poll(left_ms if left_ms is None else max(left_ms, 0)):
+            raise psycopg2.OperationalError("no answer in time")

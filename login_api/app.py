@@ -2,6 +2,7 @@
 
 import math
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,13 @@ from datetime import UTC, datetime
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import HTTPException, UnsupportedMediaType
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 
 from login_api.accounts import Accounts, NameTakenError
 from login_api.attempt_publisher import AttemptPublisher
@@ -18,6 +25,7 @@ from login_api.documents import Credentials, MalformedError, name_refusal, read_
 from login_api.errors import PartUnavailableError
 from login_api.metrics import Metrics
 from login_api.passwords import Argon2Hasher, refusal
+from login_api.readiness import Readiness
 from login_blocking.attempts import Attempt, Outcome
 from login_blocking.subjects import Subject, ip_key
 
@@ -38,22 +46,29 @@ class Parts:
     """The wall clock in ms since the epoch."""
 
 
+class _Json(DefaultJSONProvider):
+    sort_keys = False  # an answer reads in the order in which it is documented
+    compact = True
+
+
 def create_app(parts: Parts, *, max_body_bytes: int) -> Flask:
     """The WSGI application around its parts."""
     app = Flask("login_api", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
+    # One more, so that a body without a declared length, which is cut there, shows as too long.
+    app.config["MAX_CONTENT_LENGTH"] = max_body_bytes + 1
+    app.json = _Json(app)
     metrics = Metrics()
-    _add_calls(app, parts, metrics)
+    _add_calls(app, parts, metrics, max_body_bytes)
     _add_health(app, parts, metrics)
-    _add_errors(app, metrics)
+    _add_errors(app, metrics, max_body_bytes)
     _add_request_log(app, metrics)
     return app
 
 
-def _add_calls(app: Flask, parts: Parts, metrics: Metrics) -> None:
+def _add_calls(app: Flask, parts: Parts, metrics: Metrics, max_body_bytes: int) -> None:
     @app.post("/register")
     def register() -> Answer:
-        credentials = _credentials()
+        credentials = _credentials(max_body_bytes)
         reason = name_refusal(credentials.user) or refusal(credentials.password, credentials.user)
         if reason is not None:
             return jsonify({"error": reason}), 400
@@ -65,16 +80,18 @@ def _add_calls(app: Flask, parts: Parts, metrics: Metrics) -> None:
 
     @app.post("/login")
     def login() -> Answer:
-        credentials = _credentials()
+        credentials = _credentials(max_body_bytes)
         address = ip_key(request.remote_addr or "")
         now = parts.clock()
         subjects = [Subject("user", credentials.user), Subject("ip", address)]
 
         def publish(outcome: Outcome) -> None:
-            with metrics.publish_seconds.time():
-                parts.publisher.publish(
-                    Attempt(str(uuid.uuid4()), now, credentials.user, address, outcome)
-                )
+            attempt = Attempt(str(uuid.uuid4()), now, credentials.user, address, outcome)
+            with (
+                metrics.publish_seconds.time(),
+                metrics.publish_failures.count_exceptions(PartUnavailableError),
+            ):
+                parts.publisher.publish(attempt)
             metrics.attempts.labels(outcome.value).inc()
 
         blocked = parts.blocks.blocked(subjects, now)
@@ -89,27 +106,34 @@ def _add_calls(app: Flask, parts: Parts, metrics: Metrics) -> None:
         return jsonify({"error": "Wrong password"}), 401
 
 
-def _credentials() -> Credentials:
+def _credentials(max_body_bytes: int) -> Credentials:
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("Send JSON, with the header Content-Type: application/json")
-    return read_credentials(request.get_data())
+    body = request.get_data()
+    if len(body) > max_body_bytes:
+        raise RequestEntityTooLarge
+    return read_credentials(body)
 
 
 def _blocked(blocked: Blocked, now: int) -> Answer:
     if blocked.until is None:
         return jsonify({"error": "User blocked", "blocked_until": None}), 403
-    moment = datetime.fromtimestamp(blocked.until / 1_000, UTC).isoformat(timespec="milliseconds")
-    response = jsonify({"error": "User blocked", "blocked_until": moment.replace("+00:00", "Z")})
-    response.headers["Retry-After"] = str(max(1, math.ceil((blocked.until - now) / 1_000)))
+    seconds, milliseconds = divmod(blocked.until, 1_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+    written = f"{moment}.{milliseconds:03d}Z"
+    response = jsonify({"error": "User blocked", "blocked_until": written})
+    response.headers["Retry-After"] = str(math.ceil((blocked.until - now) / 1_000))
     return response, 403
 
 
 def _add_health(app: Flask, parts: Parts, metrics: Metrics) -> None:
-    pings = {
-        "redis": parts.blocks.ping,
-        "postgres": parts.accounts.ping,
-        "kafka": parts.publisher.ping,
-    }
+    readiness = Readiness(
+        {
+            "redis": parts.blocks.ping,
+            "postgres": parts.accounts.ping,
+            "kafka": parts.publisher.ping,
+        }
+    )
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -117,14 +141,7 @@ def _add_health(app: Flask, parts: Parts, metrics: Metrics) -> None:
 
     @app.get("/readyz")
     def readyz() -> Answer:
-        states = {}
-        for name, ping in pings.items():
-            try:
-                ping()
-            except PartUnavailableError:
-                states[name] = "down"
-            else:
-                states[name] = "ok"
+        states = readiness.states()
         return jsonify(states), 503 if "down" in states.values() else 200
 
     @app.get("/metrics")
@@ -132,27 +149,44 @@ def _add_health(app: Flask, parts: Parts, metrics: Metrics) -> None:
         return Response(metrics.exposition(), content_type="text/plain; version=0.0.4")
 
 
-def _add_errors(app: Flask, metrics: Metrics) -> None:
+def _add_errors(app: Flask, metrics: Metrics, max_body_bytes: int) -> None:
     @app.errorhandler(MalformedError)
     def malformed(error: MalformedError) -> Answer:
         return jsonify({"error": str(error)}), 400
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Answer:
-        return jsonify({"error": error.description}), error.code or 500
+        response = jsonify({"error": error.description})
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+        return response, error.code or 500
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def too_large(_: RequestEntityTooLarge) -> Answer:
+        return jsonify({"error": f"body: at most {max_body_bytes} bytes"}), 413
 
     @app.errorhandler(PartUnavailableError)
     def unavailable(error: PartUnavailableError) -> Answer:
         metrics.part_failures.labels(error.part).inc()
-        _log.warning("part unavailable", part=error.part, request_id=g.get("request_id"))
+        _log.warning(
+            "part unavailable",
+            part=error.part,
+            cause=type(error.__cause__).__name__,
+            request_id=g.get("request_id"),
+        )
         response = jsonify({"error": "Logins cannot be checked now; try again"})
         response.headers["Retry-After"] = "1"
         return response, 503
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Answer:
-        # The type alone: a message or a traceback could quote a password.
-        _log.error("unexpected", error=type(error).__name__, request_id=g.get("request_id"))
+        # Without the message, which could quote a password; the lines of code do not.
+        _log.error(
+            "unexpected",
+            error=type(error).__name__,
+            where=traceback.format_tb(error.__traceback__),
+            request_id=g.get("request_id"),
+        )
         return jsonify({"error": "Internal error"}), 500
 
 

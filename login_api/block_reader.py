@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import redis
 from redis.backoff import NoBackoff
@@ -12,6 +12,9 @@ from redis.retry import Retry
 from login_api.errors import PartUnavailableError
 from login_blocking.names import blocked_set
 from login_blocking.subjects import Subject
+
+_LATEST_END: Final = 253_402_300_799_999
+"""The end of the year 9999; what ends later has no date and counts as for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,17 @@ class BlockReader(Protocol):
     """What the routes need; all methods raise PartUnavailableError("redis")."""
 
     def blocked(self, subjects: list[Subject], now: int) -> Blocked | None:
-        """The block among these subjects' that ends last, None if none is blocked at `now`."""
+        """The block among these subjects' that ends last, None if none is blocked at `now`.
+
+        A block that ends at `now` has ended.
+        """
 
     def ping(self) -> None:
         """Returns if blocks can be read."""
 
 
 class RedisBlockReader:
-    """Reads the lists that the detector writes, in one round trip."""
+    """Reads the lists that the detector writes, in one round trip, and once more if that fails."""
 
     def __init__(self, url: str, timeout_ms: int) -> None:
         timeout_s = timeout_ms / 1_000
@@ -41,6 +47,7 @@ class RedisBlockReader:
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 1),
+            retry_on_error=[redis.ConnectionError, redis.TimeoutError],
         )
 
     def blocked(self, subjects: list[Subject], now: int) -> Blocked | None:
@@ -55,7 +62,7 @@ class RedisBlockReader:
         end = max((score for score in scores if score is not None), default=-math.inf)
         if end <= now:
             return None
-        return Blocked(None if math.isinf(end) else int(end))
+        return Blocked(None if end > _LATEST_END else int(end))
 
     def ping(self) -> None:
         """See BlockReader."""
@@ -63,3 +70,7 @@ class RedisBlockReader:
             self._redis.ping()
         except RedisError as error:
             raise PartUnavailableError("redis") from error
+
+    def close(self) -> None:
+        """Closes the connections that nobody uses."""
+        self._redis.close()

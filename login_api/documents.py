@@ -27,33 +27,37 @@ def read_credentials(body: bytes) -> Credentials:
     """The credentials of `{"user", "pass"}`; raises MalformedError."""
     try:
         document: Any = json.loads(
-            body, object_pairs_hook=_unique_keys, parse_constant=_no_constant
+            body.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_constant
         )
     except MalformedError:
         raise
-    except (ValueError, RecursionError) as error:
-        raise MalformedError("body: not JSON") from error
+    except UnicodeDecodeError:
+        raise MalformedError("body: not UTF-8") from None
+    except (ValueError, RecursionError):
+        # No cause: a JSONDecodeError holds the body, and so the password.
+        raise MalformedError("body: not JSON") from None
     if not isinstance(document, dict):
         raise MalformedError('body: not a JSON object; send {"user": …, "pass": …}')
     if unknown := sorted(set(document) - {"user", "pass"}):
         raise MalformedError(f"body: {len(unknown)} unknown field(s); only user and pass are taken")
     name, password = _text(document, "user"), _text(document, "pass")
-    if len(name) > LONGEST_NAME:
-        raise MalformedError(f"user: at most {LONGEST_NAME} characters")
     try:
         user = user_key(name)
     except ValueError as error:
-        raise MalformedError(f"user: {error}") from error
+        raise MalformedError(f"user: {error}") from None
+    if max(len(name), len(user)) > LONGEST_NAME:  # the normal form can be the longer one
+        raise MalformedError(f"user: at most {LONGEST_NAME} characters")
     try:
         return Credentials(user, passwords.normalise(password))
     except ValueError as error:
-        # No cause: a UnicodeEncodeError holds the password.
-        del error
-        raise MalformedError("pass: not valid Unicode") from None
+        raise MalformedError(f"pass: {error}") from None
 
 
 def name_refusal(user: str) -> str | None:
-    """Why nobody may register under this name, None if they may."""
+    """Why nobody may register under this name (in normal form), None if they may.
+
+    Letters and digits are Unicode's, of any script, without combining marks (`str.isalnum`).
+    """
     if not 3 <= len(user) <= 64:  # noqa: PLR2004 — the contract's own figures
         return "user: 3 to 64 characters"
     if not all(character.isalnum() or character in "._-@" for character in user):
@@ -75,7 +79,9 @@ def _text(document: dict[str, Any], field: str) -> str:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        raise MalformedError("body: a field stands twice")
+        names = [name for name, _ in pairs]
+        twice = [name for name in ("user", "pass") if names.count(name) > 1]
+        raise MalformedError(f"{twice[0] if twice else 'body'}: a field stands twice")
     return document
 
 

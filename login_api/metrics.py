@@ -1,6 +1,11 @@
 """Every metric of the Login API, in a registry of its own. Labels hold no name and no address."""
 
+import os
+
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from login_api.settings import METRICS_FOLDER_VARIABLE
 
 
 class Metrics:
@@ -20,6 +25,11 @@ class Metrics:
         self.publish_seconds = Histogram(
             "login_api_publish_seconds", "Time to Kafka's acknowledgement", registry=self._registry
         )
+        self.publish_failures = Counter(
+            "login_api_publish_failures",
+            "Attempts that Kafka did not acknowledge",
+            registry=self._registry,
+        )
         self.part_failures = Counter(
             "login_api_part_failures",
             "Answers refused because a part was down",
@@ -28,5 +38,9 @@ class Metrics:
         )
 
     def exposition(self) -> bytes:
-        """All metrics as Prometheus reads them."""
-        return generate_latest(self._registry)
+        """All metrics as Prometheus reads them, those of every worker together."""
+        if METRICS_FOLDER_VARIABLE not in os.environ:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)

@@ -9,6 +9,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from login_api.errors import PartUnavailableError
+from login_blocking.subjects import user_key
 
 SHORTEST: Final = 8
 LONGEST: Final = 128
@@ -18,21 +19,30 @@ _COMMON: Final = frozenset(password.casefold() for password in FREQUENCY_LISTS["
 
 
 def normalise(password: str) -> str:
-    """NFC, so that one password typed on two systems is one (RFC 8265); ValueError if not text."""
-    password.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+    """NFC, so that one password typed on two systems is one (RFC 8265, OpaqueString).
+
+    Raises ValueError, as that profile does, for control characters and lone surrogates; the
+    message never quotes the password.
+    """
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in password):
+        raise ValueError("may not hold control characters or lone surrogates")
     return unicodedata.normalize("NFC", password)
 
 
 def refusal(password: str, user: str) -> str | None:
-    """Why nobody may register with this password, None if they may. Never quotes it."""
+    """Why nobody may register with this password, None if they may. Never quotes it.
+
+    Both are in normal form.
+    """
     if len(password) < SHORTEST:
         return f"pass: at least {SHORTEST} characters"
     if len(password) > LONGEST:
         return f"pass: at most {LONGEST} characters"
-    folded = password.casefold()
-    if folded == user:
+    if not password.strip():
+        return "pass: may not be blank"
+    if user_key(password) == user:
         return "pass: may not be the user name"
-    if folded in _COMMON:
+    if password.casefold() in _COMMON:
         return "pass: one of the most common passwords; choose another"
     return None
 

@@ -1,6 +1,5 @@
 """Wires the Login API from its environment; the WSGI server loads `app` from here."""
 
-import atexit
 import time
 
 import structlog
@@ -21,22 +20,22 @@ structlog.configure(
     ]
 )
 _settings = Settings()
-_publisher = KafkaAttemptPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms)
-atexit.register(_publisher.close)
 app = create_app(
     Parts(
         accounts=PostgresAccounts(
-            _settings.database_url.get_secret_value(), _settings.database_connections
+            _settings.database_url.get_secret_value(),
+            _settings.database_connections,
+            _settings.database_timeout_ms,
         ),
         blocks=RedisBlockReader(_settings.redis_url.get_secret_value(), _settings.redis_timeout_ms),
-        publisher=_publisher,
+        publisher=KafkaAttemptPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms),
         hasher=Argon2Hasher(
             PasswordHasher(
                 memory_cost=_settings.argon2_memory_kib,
                 time_cost=_settings.argon2_time_cost,
                 parallelism=_settings.argon2_parallelism,
             ),
-            _settings.hash_concurrency,
+            max(1, _settings.hash_concurrency // _settings.workers),
             _settings.hash_wait_ms,
         ),
         clock=lambda: time.time_ns() // 1_000_000,

@@ -14,7 +14,8 @@ _LOCK_ID = 7_305_221
 def migrate(database_url: str) -> None:
     """Brings the schema up to date; safe to repeat and to run from many processes."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    folder = str(Path(__file__).parent)
+    config.set_main_option("script_location", folder.replace("%", "%%"))  # configparser's escape
     url = make_url(database_url).set(drivername="postgresql+psycopg2")
     engine = create_engine(url, connect_args={"connect_timeout": 5})
     try:
