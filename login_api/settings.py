@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     database_timeout_ms: PositiveInt = 2_000
     redis_url: Secret
     redis_timeout_ms: PositiveInt = 250
-    kafka_bootstrap: str = Field(min_length=1)
+    kafka_bootstrap: str = Field(pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
     publish_timeout_ms: PositiveInt = 2_000
 
     # OWASP's minimum for argon2id: 31 ms of one core.

@@ -1,0 +1,131 @@
+"""The Login API around parts in memory, and parts that fail."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from argon2 import PasswordHasher
+from flask.testing import FlaskClient
+
+from login_api.accounts import NameTakenError
+from login_api.app import Parts, create_app
+from login_api.block_reader import Blocked
+from login_api.errors import PartUnavailableError
+from login_api.passwords import Argon2Hasher
+from login_blocking.attempts import Attempt
+from login_blocking.subjects import Subject
+
+NOW = 1_795_478_400_123
+"""2026-11-24T00:00:00.123Z"""
+MAX_BODY_BYTES = 16_384
+
+
+class InMemoryAccounts:
+    def __init__(self) -> None:
+        self._hashes: dict[str, str] = {}
+
+    def create(self, user: str, password_hash: str) -> None:
+        if user in self._hashes:
+            raise NameTakenError
+        self._hashes[user] = password_hash
+
+    def password_hash(self, user: str) -> str | None:
+        return self._hashes.get(user)
+
+    def ping(self) -> None:
+        pass
+
+
+class InMemoryBlockReader:
+    def __init__(self) -> None:
+        self.ends: dict[Subject, int | None] = {}
+
+    def blocked(self, subjects: list[Subject], now: int) -> Blocked | None:
+        ends = [self.ends[subject] for subject in subjects if subject in self.ends]
+        if None in ends:
+            return Blocked(None)
+        live = [end for end in ends if end is not None and end > now]
+        return Blocked(max(live)) if live else None
+
+    def ping(self) -> None:
+        pass
+
+
+class InMemoryAttemptPublisher:
+    def __init__(self) -> None:
+        self.published: list[Attempt] = []
+
+    def publish(self, attempt: Attempt) -> None:
+        self.published.append(attempt)
+
+    def ping(self) -> None:
+        pass
+
+
+class RecordingPasswordHasher(PasswordHasher):
+    """As cheap as argon2 allows; `verified` holds the parameters of each hash compared with."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.verified: list[str] = []
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]  # noqa: A002
+        self.verified.append(str(hash).rpartition("$")[0].rpartition("$")[0])
+        return bool(super().verify(hash, password))
+
+
+class FailingAccounts:
+    def create(self, user: str, password_hash: str) -> NoReturn:
+        raise PartUnavailableError("postgres")
+
+    def password_hash(self, user: str) -> NoReturn:
+        raise PartUnavailableError("postgres")
+
+    def ping(self) -> NoReturn:
+        raise PartUnavailableError("postgres")
+
+
+class FailingBlockReader:
+    def blocked(self, subjects: list[Subject], now: int) -> NoReturn:
+        raise PartUnavailableError("redis")
+
+    def ping(self) -> NoReturn:
+        raise PartUnavailableError("redis")
+
+
+class FailingAttemptPublisher:
+    def publish(self, attempt: Attempt) -> NoReturn:
+        raise PartUnavailableError("kafka")
+
+    def ping(self) -> NoReturn:
+        raise PartUnavailableError("kafka")
+
+
+@dataclass
+class LoginApi:
+    """An application around its parts; replace one before the first `client()`."""
+
+    accounts: InMemoryAccounts | FailingAccounts = field(default_factory=InMemoryAccounts)
+    blocks: InMemoryBlockReader | FailingBlockReader = field(default_factory=InMemoryBlockReader)
+    publisher: InMemoryAttemptPublisher | FailingAttemptPublisher = field(
+        default_factory=InMemoryAttemptPublisher
+    )
+    password_hasher: RecordingPasswordHasher = field(default_factory=RecordingPasswordHasher)
+    now: int = NOW
+
+    def client(self) -> FlaskClient:
+        hasher = Argon2Hasher(self.password_hasher, concurrency=4, wait_ms=1_000)
+        parts = Parts(self.accounts, self.blocks, self.publisher, hasher, lambda: self.now)
+        return create_app(parts, max_body_bytes=MAX_BODY_BYTES).test_client()
+
+    def published(self) -> list[Attempt]:
+        assert isinstance(self.publisher, InMemoryAttemptPublisher)
+        return self.publisher.published
+
+    def block(self, subject: Subject, until: int | None) -> None:
+        assert isinstance(self.blocks, InMemoryBlockReader)
+        self.blocks.ends[subject] = until
+
+
+def credentials(user: str, password: str) -> Mapping[str, str]:
+    return {"user": user, "pass": password}
