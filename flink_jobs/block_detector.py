@@ -12,9 +12,8 @@ from pydantic import ValidationError
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import Schema, StreamTableEnvironment
 
-import flink_jobs
-import login_blocking
-from flink_jobs.lifecycle import EVENT_TYPE, BlockLifecycle, subject_of
+from flink_jobs import by_value
+from flink_jobs.lifecycle import EVENT_TYPE, BlockLifecycle
 from flink_jobs.resources import resource
 from flink_jobs.rules_sql import ATTEMPTS, hits_sql, state_ttl_ms
 from flink_jobs.settings import Settings, load_settings
@@ -28,16 +27,14 @@ def run(settings: Settings) -> None:
     tables = StreamTableEnvironment.create(environment)
     tables.get_config().set("python.execution-mode", "thread")
     tables.get_config().set("table.exec.state.ttl", f"{state_ttl_ms(policy)} ms")
-    # Python keeps imported modules between submissions; by value, each job brings its own.
-    for package in (flink_jobs, login_blocking):
-        cloudpickle.register_pickle_by_value(package)
+    cloudpickle.register_pickle_by_value(by_value)
 
     tables.execute_sql(attempts_table(settings))
     tables.execute_sql(events_table(settings))
     hits = tables.to_data_stream(tables.sql_query(hits_sql(policy)))
     redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
     events = (
-        hits.key_by(subject_of)
+        hits.key_by(by_value.subject_of)
         .process(
             BlockLifecycle(policy, redis_url, resource("apply_block.lua")), output_type=EVENT_TYPE
         )

@@ -7,6 +7,7 @@ from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
 
+from flink_jobs import by_value
 from flink_jobs.redis_writer import BlockWriteError, RedisBlockWriter
 from login_blocking import blocks
 from login_blocking.blocks import Hit, SubjectBlocks
@@ -17,11 +18,6 @@ from login_blocking.subjects import Subject
 _RETRY_AFTER_MS = 1_000
 
 EVENT_TYPE = Types.ROW_NAMED(["subject", "event"], [Types.STRING(), Types.STRING()])
-
-
-def subject_of(hit: Any) -> str:  # noqa: ANN401 — PyFlink's Row has no types
-    """The key of a hit row: type and subject, which is how `BlockLifecycle` reads it back."""
-    return f"{hit[0]}:{hit[1]}"
 
 
 class BlockLifecycle(KeyedProcessFunction):  # type: ignore[misc]
@@ -36,6 +32,12 @@ class BlockLifecycle(KeyedProcessFunction):  # type: ignore[misc]
         self._policy = policy
         self._redis_url = redis_url
         self._script = script
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Built on the TaskManager from this submission's sources."""
+        return by_value.shipped(
+            __name__, type(self).__name__, (self._policy, self._redis_url, self._script)
+        )
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Called by Flink before the first row."""
