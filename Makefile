@@ -1,0 +1,64 @@
+# Thin: every target is one command that can also be run by itself.
+PYTHON := .local/venv/bin/python
+POLICY ?= policies/default.yaml
+OUT ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status logs demo replay verify-replay bench-latency test lint format types imports unit e2e lock
+
+help: ## Show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: ## Virtual environment, jars, launcher jar; done again only when their files changed
+	@sh tools/bootstrap
+
+up: setup ## Start everything and leave it running (POLICY=file)
+	@$(PYTHON) -m tools.stack up --policy $(POLICY)
+
+down: setup ## Stop everything that up started
+	@$(PYTHON) -m tools.stack down
+
+status: setup ## What runs, and whether it is healthy
+	@$(PYTHON) -m tools.stack status
+
+logs: setup ## The newest log lines (PART=name for one part)
+	@$(PYTHON) -m tools.stack logs $(PART)
+
+demo: setup ## Five wrong passwords, and the milliseconds to the block
+	@$(PYTHON) -m tools.demo
+
+replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-file [OUT=file]
+	@$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
+
+verify-replay: setup ## Replay every recorded set and compare with its expected blocks: DATA=folder
+	@$(PYTHON) -m tools.verify_replay $(or $(DATA),../shared/data)
+
+bench-latency: setup ## Failure published to block in Redis, at 100, 500 and 2,000 attempts/s
+	@$(PYTHON) -m tools.bench_latency
+
+test: setup lint types imports ## Everything: lint, types, import rules, all tests
+	@$(PYTHON) -m pytest
+
+lint: setup ## Style and formatting
+	@.local/venv/bin/ruff check .
+	@.local/venv/bin/ruff format --check .
+
+format: setup ## Put the formatting right
+	@.local/venv/bin/ruff check --fix .
+	@.local/venv/bin/ruff format .
+
+types: setup ## Types, strictly
+	@.local/venv/bin/mypy
+
+imports: setup ## Who may import whom
+	@.local/venv/bin/lint-imports
+
+unit: setup ## Only what starts no service
+	@$(PYTHON) -m pytest -m 'not service and not flink and not e2e'
+
+e2e: setup ## Only the whole stack, on free ports of its own
+	@$(PYTHON) -m pytest -m e2e
+
+lock: setup ## Write down what is installed as constraints.txt
+	@{ echo '# What pip may choose, direct and transitive, for every install of this project. Renew: make lock'; \
+	  .local/venv/bin/pip freeze --exclude-editable; } > constraints.txt

@@ -1,0 +1,73 @@
+"""Shows the whole way once: five wrong passwords, and the block on the list milliseconds later."""
+
+import argparse
+import secrets
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import requests
+
+from tools.stack import layout
+
+_GUESSES = 5
+_DEADLINE_S = 10.0
+
+
+def main() -> int:
+    """Runs the command line: 0 if everything happened as it should, 1 if not."""
+    parser = argparse.ArgumentParser(prog="tools.demo", description=__doc__)
+    parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
+    try:
+        stack = layout.load(parser.parse_args().state_dir)
+        delay_ms = show(stack.login_url, stack.blocked_url)
+    except (layout.NoStackError, requests.RequestException, DemoError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    print(f"Blocked {delay_ms:.0f} ms after the fifth answer.")
+    return 0
+
+
+class DemoError(Exception):
+    """Something did not happen as it should."""
+
+
+def show(login_url: str, blocked_url: str) -> float:
+    """Plays the scene and prints it; ms from the fifth answer to the block on the list."""
+    with requests.Session() as session:
+        attacked, other = (f"demo-{secrets.token_hex(4)}" for _ in range(2))
+        password = secrets.token_urlsafe(16)
+
+        def call(path: str, user: str, given: str) -> requests.Response:
+            body = {"user": user, "pass": given}
+            answer = session.post(f"{login_url}/{path}", json=body, timeout=5)
+            print(f"POST /{path:8} {user}  {answer.status_code} {answer.text.strip()}")
+            return answer
+
+        _expect(call("register", attacked, password), 201)
+        _expect(call("register", other, password), 201)
+        for _ in range(_GUESSES):
+            _expect(call("login", attacked, "not the password"), 401)
+        answered = time.perf_counter()
+        while (
+            attacked not in session.get(f"{blocked_url}/blocked", timeout=5).json()["users-blocked"]
+        ):
+            if time.perf_counter() - answered > _DEADLINE_S:
+                raise DemoError(
+                    f"no block within {_DEADLINE_S:.0f} s; look at: make status, make logs"
+                )
+        delay_ms = (time.perf_counter() - answered) * 1_000
+        print(f"{datetime.now(UTC):%H:%M:%S.%f}  GET /blocked lists {attacked}")
+        _expect(call("login", attacked, password), 403)
+        _expect(call("login", other, password), 200)
+    return delay_ms
+
+
+def _expect(answer: requests.Response, status: int) -> None:
+    if answer.status_code != status:
+        raise DemoError(f"expected {status}, got {answer.status_code}: {answer.text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

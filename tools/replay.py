@@ -1,0 +1,263 @@
+"""Replays recorded attempts through the running stack's Kafka and Flink, beside the live job.
+
+The same job, in a jar that carries its own settings: topics of the replay's own, read to their
+end, no Redis. The live job sees none of it.
+"""
+
+import argparse
+import gzip
+import json
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from login_blocking.attempts import Attempt, Outcome
+from login_blocking.events import BlockEvent, EventKind
+from login_blocking.events import decode as decode_event
+from login_blocking.policy_file import PolicyError, parse_policy
+from tools.flink_rest import ENDED, FlinkError, FlinkRest
+from tools.stack import job, layout, topics
+from tools.stack.layout import ROOT, NoStackError, Stack
+
+_NAMESPACE: Final = uuid.UUID("0d8d3c64-7c0e-4a5e-9d52-6f4f6a1f6b0e")
+_KEPT_FOR_EVER: Final = {"retention.ms": "-1"}
+"""History has old stamps: the broker would delete it while it is read."""
+
+_FLINK_AWAY_S: Final = 120.0
+_console = Console(highlight=False)
+
+
+class RecordingError(ValueError):
+    """A line of a recording that is no attempt; the message tells file, line and reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """One replay's job and topics."""
+
+    job: str
+    attempts: str
+    events: str
+
+    @classmethod
+    def fresh(cls) -> "Names":
+        """Names nobody has used."""
+        name = f"replay-{uuid.uuid4().hex[:12]}"
+        return cls(name, f"{name}-attempts", f"{name}-events")
+
+
+def main() -> int:
+    """Runs the command line; its exit status."""
+    parser = argparse.ArgumentParser(prog="tools.replay", description=__doc__)
+    parser.add_argument("data", type=Path, help="recorded attempts, NDJSON, gzipped or plain")
+    parser.add_argument("--policy", required=True, help="a file, or the name of a shipped policy")
+    parser.add_argument("--out", type=Path, help="write the blocks here, one JSON object a line")
+    parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        stack = layout.load(arguments.state_dir)
+        attempts = read_recording(arguments.data)
+        policy_text = policy_file(arguments.policy).read_text(encoding="utf-8")
+        parse_policy(policy_text)
+        events = replay(stack, attempts, policy_text)
+    except KeyboardInterrupt:
+        _console.print("Ended; the replay's job and topics are gone.")
+        return 130
+    except (NoStackError, RecordingError, PolicyError, FlinkError, OSError) as error:
+        _console.print(str(error), style="red", markup=False)
+        return 1
+    blocks = [event for event in events if event.event is EventKind.BLOCKED]
+    if arguments.out:
+        arguments.out.write_text("".join(f"{line}\n" for line in block_lines(blocks)))
+    _summarise(attempts, blocks)
+    return 0
+
+
+def policy_file(name: str) -> Path:
+    """A policy by its file, or by the name of one in policies/."""
+    shipped = ROOT / "policies" / f"{name}.yaml"
+    return shipped if shipped.is_file() else Path(name)
+
+
+def read_recording(path: Path) -> list[Attempt]:
+    """The attempts of a recording: `{"ts","user","ip","success"}` a line; raises RecordingError.
+
+    An attempt's id is a function of its place in the file, so a second replay writes it again.
+    """
+    attempts = []
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    row: dict[str, Any] = json.loads(line)
+                    outcome = Outcome.SUCCESS if row["success"] else Outcome.FAILURE
+                    ts, user, ip = int(row["ts"]), row["user"], row["ip"]
+                except (ValueError, KeyError, TypeError) as error:
+                    raise RecordingError(
+                        f"{path}, line {number}: no attempt ({error!r})"
+                    ) from error
+                identity = str(uuid.uuid5(_NAMESPACE, str(number)))
+                attempts.append(Attempt(identity, ts, user, ip, outcome))
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise RecordingError(f"{path}: not a whole gzip file") from error
+    return attempts
+
+
+def replay(stack: Stack, attempts: list[Attempt], policy_text: str) -> list[BlockEvent]:
+    """Every event that the job makes of these attempts under a policy, each once."""
+    names = Names.fresh()
+    flink = FlinkRest(stack.flink_url)
+    wanted = {names.attempts: _KEPT_FOR_EVER, names.events: _KEPT_FOR_EVER}
+    topics.create_topics(stack.kafka_bootstrap, wanted)
+    try:
+        with _progress() as progress:
+            _load(stack, names, attempts, progress)
+            _run(stack, flink, names, policy_text, len(attempts), progress)
+        return read_events(stack, names.events)
+    finally:
+        _clean_up(stack, flink, names)
+
+
+def read_events(stack: Stack, topic: str) -> list[BlockEvent]:
+    """All events that a topic holds now; one that was written again after a restart counts once."""
+    consumer = KafkaConsumer(bootstrap_servers=stack.kafka_bootstrap)
+    try:
+        partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning(*partitions)
+        ends = consumer.end_offsets(partitions)
+        events: dict[str, BlockEvent] = {}
+        while any(consumer.position(partition) < end for partition, end in ends.items()):
+            for records in consumer.poll(timeout_ms=1_000).values():
+                for record in records:
+                    event = decode_event(record.value)
+                    events[event.id] = event
+    finally:
+        consumer.close()
+    return list(events.values())
+
+
+def block_lines(blocks: list[BlockEvent]) -> list[str]:
+    """Blocks in the form of the expected files: their keys, their order."""
+    ordered = sorted(blocks, key=lambda b: (b.since, b.subject_type, b.subject, b.rule))
+    return [
+        json.dumps(
+            {
+                "subject_type": block.subject_type,
+                "subject": block.subject,
+                "rule": block.rule,
+                "since": block.since,
+                "until": block.until,
+                "level": block.level,
+            },
+            separators=(",", ":"),
+        )
+        for block in ordered
+    ]
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), console=_console,
+    )  # fmt: skip
+
+
+def _load(stack: Stack, names: Names, attempts: list[Attempt], progress: Progress) -> None:
+    producer = KafkaProducer(
+        bootstrap_servers=stack.kafka_bootstrap, acks="all", linger_ms=20, batch_size=262_144
+    )
+    try:
+        sent = [
+            producer.send(
+                names.attempts, key=attempt.key(), value=attempt.encode(), timestamp_ms=attempt.ts
+            )
+            for attempt in progress.track(attempts, description="loading")
+        ]
+        producer.flush(timeout=60)
+        for future in sent:
+            future.get(timeout=10)
+    finally:
+        producer.close(timeout=5)
+
+
+def _run(
+    stack: Stack, flink: FlinkRest, names: Names, policy_text: str, total: int, progress: Progress
+) -> None:
+    settings = {
+        "job_name": names.job,
+        "attempts_topic": names.attempts,
+        "events_topic": names.events,
+        "policy_text": policy_text,
+        "policy_file": None,
+        "redis_url": None,
+        "bounded": True,
+    }
+    with tempfile.TemporaryDirectory(prefix="replay-") as folder:
+        jar = job.jar_with_settings(Path(folder) / f"{names.job}.jar", settings)
+        job_id = flink.submit(jar)
+        bar = progress.add_task("judging", total=total)
+        away_since: float | None = None
+        while True:
+            try:
+                state = flink.job(job_id)
+                away_since = None
+            except FlinkError:
+                # The JobManager restarts, say: the job is looked for again for a while.
+                away_since = away_since or time.monotonic()
+                if time.monotonic() - away_since > _FLINK_AWAY_S:
+                    raise
+                time.sleep(0.5)
+                continue
+            read = max((v["metrics"]["write-records"] for v in state["vertices"][:1]), default=0)
+            progress.update(bar, completed=min(read, total))
+            if state["state"] == "FINISHED":
+                progress.update(bar, completed=total)
+                return
+            if state["state"] in ENDED:
+                raise FlinkError(f"the replay is {state['state']}: {flink.exceptions(job_id)}")
+            time.sleep(0.2)
+
+
+def _clean_up(stack: Stack, flink: FlinkRest, names: Names) -> None:
+    with _said("job"):
+        running = flink.running(names.job)
+        if running is not None:
+            flink.cancel(running)
+    with _said("topics"):
+        topics.delete_topics(stack.kafka_bootstrap, [names.attempts, names.events])
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 — what the replay found must not be lost for this
+        _console.print(f"The replay's {what} could not be removed: {error}", markup=False)
+
+
+def _summarise(attempts: list[Attempt], blocks: list[BlockEvent]) -> None:
+    _console.print(f"{len(attempts):,} attempts, {len(blocks):,} blocks")
+    for rule, number in sorted(Counter(block.rule for block in blocks).items()):
+        _console.print(f"  {rule:24} {number:6,}")
+    subjects = Counter(block.subject for block in blocks)
+    for subject, number in subjects.most_common(5):
+        # repr: the names are the attackers' own text.
+        _console.print(f"  {subject!r}: blocked {number} time(s)", markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
