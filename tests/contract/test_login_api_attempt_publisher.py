@@ -1,0 +1,180 @@
+"""One exam for attempts published in memory and to Kafka."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from login_api.attempt_publisher import AttemptPublisher, KafkaAttemptPublisher
+from login_api.errors import PartUnavailableError
+from login_blocking.attempts import Attempt, Outcome, decode
+from login_blocking.names import LOGIN_ATTEMPTS
+from tests.support.login_api import InMemoryAttemptPublisher
+from tests.support.services import PARTITIONS, KafkaServer, free_port, running_kafka
+
+TIMEOUT_MS = 2_000
+_READY_WITHIN_S = 30.0
+
+
+class Record(NamedTuple):
+    key: bytes
+    value: bytes
+    timestamp: int
+    partition: int
+
+
+def an_attempt(user: str = "alice") -> Attempt:
+    now = time.time_ns() // 1_000_000
+    return Attempt(str(uuid.uuid4()), now - 5_000, user, "198.51.100.7", Outcome.FAILURE)
+
+
+def records(bootstrap: str) -> list[Record]:
+    """All of the topic, by partition and offset."""
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap)
+    try:
+        partitions = [TopicPartition(LOGIN_ATTEMPTS, number) for number in range(PARTITIONS)]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning()
+        ends = consumer.end_offsets(partitions)
+        read: list[Record] = []
+        while any(consumer.position(partition) < ends[partition] for partition in partitions):
+            for batch in consumer.poll(timeout_ms=200).values():
+                read += [Record(it.key, it.value, it.timestamp, it.partition) for it in batch]
+        return read
+    finally:
+        consumer.close()
+
+
+def wait_until_it_publishes(publisher: KafkaAttemptPublisher) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_S
+    while True:
+        try:
+            publisher.ping()
+            publisher.publish(an_attempt("warm-up"))
+        except PartUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.fixture
+def kafka_publisher(kafka_server: KafkaServer) -> Iterator[KafkaAttemptPublisher]:
+    publisher = KafkaAttemptPublisher(kafka_server.bootstrap, TIMEOUT_MS)
+    wait_until_it_publishes(publisher)
+    yield publisher
+    publisher.close()
+
+
+@pytest.fixture(params=["in-memory", pytest.param("kafka", marks=pytest.mark.service)])
+def publisher_and_published(
+    request: pytest.FixtureRequest,
+) -> tuple[AttemptPublisher, Callable[[], list[Attempt]]]:
+    if request.param == "in-memory":
+        publisher = InMemoryAttemptPublisher()
+        return publisher, lambda: publisher.published
+    server: KafkaServer = request.getfixturevalue("kafka_server")
+    real: KafkaAttemptPublisher = request.getfixturevalue("kafka_publisher")
+    return real, lambda: [decode(record.value) for record in records(server.bootstrap)]
+
+
+def test_what_was_published_is_there_when_the_call_returns(
+    publisher_and_published: tuple[AttemptPublisher, Callable[[], list[Attempt]]],
+) -> None:
+    publisher, published = publisher_and_published
+    attempt = an_attempt()
+    publisher.publish(attempt)
+    assert published().count(attempt) == 1
+
+
+def test_attempts_of_one_user_keep_their_order(
+    publisher_and_published: tuple[AttemptPublisher, Callable[[], list[Attempt]]],
+) -> None:
+    publisher, published = publisher_and_published
+    attempts = [an_attempt("李小龍") for _ in range(20)]
+    for attempt in attempts:
+        publisher.publish(attempt)
+    assert [attempt for attempt in published() if attempt in attempts] == attempts
+
+
+def test_attempts_of_many_threads_are_there_once_each(
+    publisher_and_published: tuple[AttemptPublisher, Callable[[], list[Attempt]]],
+) -> None:
+    publisher, published = publisher_and_published
+    attempts = [an_attempt(f"user{number}") for number in range(60)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(publisher.publish, attempts))
+    seen = published()
+    assert [seen.count(attempt) for attempt in attempts] == [1] * len(attempts)
+
+
+def test_ping_answers(
+    publisher_and_published: tuple[AttemptPublisher, Callable[[], list[Attempt]]],
+) -> None:
+    publisher, _ = publisher_and_published
+    publisher.ping()
+
+
+@pytest.mark.service
+def test_a_record_has_the_users_key_and_the_attempts_own_time(
+    kafka_server: KafkaServer, kafka_publisher: KafkaAttemptPublisher
+) -> None:
+    attempts = [an_attempt(), an_attempt()]
+    for attempt in attempts:
+        kafka_publisher.publish(attempt)
+    values = [attempt.encode() for attempt in attempts]
+    found = [record for record in records(kafka_server.bootstrap) if record.value in values]
+    assert [record.key for record in found] == [b"alice", b"alice"]
+    assert [record.timestamp for record in found] == [attempt.ts for attempt in attempts]
+    assert found[0].partition == found[1].partition
+
+
+@pytest.mark.service
+def test_a_stamp_that_the_broker_refuses_spoils_nothing_for_the_next(
+    kafka_publisher: KafkaAttemptPublisher,
+) -> None:
+    early = an_attempt()
+    early = Attempt(early.id, early.ts + 10**10, early.user, early.ip, early.outcome)
+    with pytest.raises(PartUnavailableError, match="kafka"):
+        kafka_publisher.publish(early)
+    wait_until_it_publishes(kafka_publisher)
+
+
+@pytest.mark.service
+def test_without_a_broker_every_call_fails_at_once() -> None:
+    publisher = KafkaAttemptPublisher(f"127.0.0.1:{free_port()}", TIMEOUT_MS)
+    try:
+        began = time.monotonic()
+        with pytest.raises(PartUnavailableError, match="kafka"):
+            publisher.publish(an_attempt())
+        with pytest.raises(PartUnavailableError, match="kafka"):
+            publisher.ping()
+        assert time.monotonic() - began < 0.5
+    finally:
+        publisher.close()
+
+
+@pytest.mark.service
+def test_a_broker_may_come_late_go_and_come_back(tmp_path: Path) -> None:
+    port = free_port()
+    publisher = KafkaAttemptPublisher(f"127.0.0.1:{port}", TIMEOUT_MS)
+    try:
+        with running_kafka(tmp_path, port):
+            wait_until_it_publishes(publisher)
+        for _ in range(2):
+            began = time.monotonic()
+            with pytest.raises(PartUnavailableError, match="kafka"):
+                publisher.publish(an_attempt())
+            assert time.monotonic() - began < TIMEOUT_MS / 1_000 + 0.5
+        with pytest.raises(PartUnavailableError, match="kafka"):
+            publisher.ping()
+        with running_kafka(tmp_path, port):
+            wait_until_it_publishes(publisher)
+    finally:
+        publisher.close()

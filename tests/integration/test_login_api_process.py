@@ -1,0 +1,226 @@
+"""The Login API as it is deployed: `python -m login_api` before real Postgres, Redis and Kafka."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from login_blocking.attempts import decode
+from login_blocking.names import blocked_set
+from tests.contract.test_login_api_attempt_publisher import records
+from tests.support.login_api import credentials
+from tests.support.services import (
+    REPOSITORY,
+    KafkaServer,
+    PostgresServer,
+    RedisServer,
+    ServerProcess,
+    free_port,
+)
+
+pytestmark = pytest.mark.service
+
+_READY_WITHIN_S = 30.0
+_ANSWER_WITHIN_S = 2.5
+ALICE = credentials("alice", "correct horse 9")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningApi:
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def post(self, call: str, document: Mapping[str, str]) -> requests.Response:
+        return requests.post(f"{self.address}{call}", json=document, timeout=10)
+
+    def get(self, call: str) -> requests.Response:
+        return requests.get(f"{self.address}{call}", timeout=10)
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while not self._ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the Login API is not ready:\n{self.log.read_text()[-2_000:]}")
+            time.sleep(0.1)
+
+    def wait_until_unready(self) -> list[str]:
+        """The parts that /readyz says are down; its last verdict may still be a second old."""
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while (answer := self.get("/readyz")).status_code == 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return [name for name, state in answer.json().items() if state == "down"]
+
+    def _ready(self) -> bool:
+        try:
+            return self.get("/readyz").status_code == 200
+        except requests.ConnectionError:
+            return False
+
+
+@contextmanager
+def running_api(folder: Path, settings: Mapping[str, str]) -> Iterator[RunningApi]:
+    port = free_port()
+    log = folder / f"login-api-{port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "login_api"],
+            cwd=folder,
+            env={
+                **os.environ,
+                **settings,
+                "LOGIN_API_PORT": str(port),
+                "PYTHONPATH": str(REPOSITORY),
+            },
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield RunningApi(f"http://127.0.0.1:{port}", process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def settings(
+    redis_server: RedisServer, postgres_server: PostgresServer, kafka_server: KafkaServer
+) -> dict[str, str]:
+    return {
+        "LOGIN_API_DATABASE_URL": postgres_server.new_database(),
+        "LOGIN_API_REDIS_URL": redis_server.url("login_api"),
+        "LOGIN_API_KAFKA_BOOTSTRAP": kafka_server.bootstrap,
+    }
+
+
+@pytest.fixture
+def api(tmp_path: Path, settings: dict[str, str]) -> Iterator[RunningApi]:
+    with running_api(tmp_path, settings) as running:
+        running.wait_until_ready()
+        yield running
+
+
+def test_register_log_in_guess_and_get_blocked(
+    api: RunningApi, redis_server: RedisServer, kafka_server: KafkaServer
+) -> None:
+    assert api.post("/login", ALICE).status_code == 401
+    assert api.post("/register", ALICE).status_code == 201
+    assert api.post("/register", ALICE).status_code == 409
+    assert api.post("/login", ALICE).json() == {"success": True}
+    wrong = api.post("/login", credentials("alice", "guess"))
+    unknown = api.post("/login", credentials("mallory", "guess"))
+    assert wrong.status_code == unknown.status_code == 401
+    assert wrong.content == unknown.content == b'{"error":"Wrong password"}\n'
+    until = time.time_ns() // 1_000_000 + 60_000
+    with redis_server.admin() as admin:
+        admin.zadd(blocked_set("user"), {"alice": until})
+        try:
+            blocked = api.post("/login", ALICE)
+        finally:
+            admin.zrem(blocked_set("user"), "alice")
+    assert blocked.status_code == 403
+    assert blocked.headers["Retry-After"] == "60"
+    of_alice = [
+        decode(record.value) for record in records(kafka_server.bootstrap) if record.key == b"alice"
+    ]
+    outcomes = [attempt.outcome for attempt in of_alice if attempt.ip == "127.0.0.1"]
+    assert outcomes == ["failure", "success", "failure", "blocked"]
+
+
+def test_many_clients_at_once_all_get_an_answer(api: RunningApi) -> None:
+    with ThreadPoolExecutor(16) as clients:
+        guesses = [credentials(f"user{number}", "guess") for number in range(48)]
+        answers = list(clients.map(lambda guess: api.post("/login", guess).status_code, guesses))
+    assert set(answers) <= {401, 503}
+    assert answers.count(401) >= 40
+
+
+def test_a_body_without_a_declared_length_is_measured_too(api: RunningApi) -> None:
+    answer = requests.post(
+        f"{api.address}/login",
+        data=(b" " * 1_000 for _ in range(17)),
+        headers={"Content-Type": "application/json"},
+        timeout=10,
+    )
+    assert (answer.status_code, answer.json()) == (413, {"error": "body: at most 16384 bytes"})
+
+
+@pytest.mark.parametrize("part", ["redis", "postgres", "kafka"])
+def test_a_part_that_stands_still_gives_503_in_time_and_comes_back(
+    api: RunningApi,
+    redis_server: RedisServer,
+    postgres_server: PostgresServer,
+    kafka_server: KafkaServer,
+    part: str,
+) -> None:
+    servers: dict[str, ServerProcess] = {
+        "redis": redis_server.process,
+        "postgres": postgres_server.process,
+        "kafka": kafka_server.process,
+    }
+    api.post("/register", ALICE)
+    servers[part].pause()
+    try:
+        for _ in range(2):
+            began = time.monotonic()
+            answer = api.post("/login", ALICE)
+            assert time.monotonic() - began < _ANSWER_WITHIN_S
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"] == "1"
+        assert api.wait_until_unready() == [part]
+        assert api.get("/healthz").status_code == 200
+    finally:
+        servers[part].resume()
+    api.wait_until_ready()
+    assert api.post("/login", ALICE).status_code == 200
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_on_a_signal_within_seconds_and_well(api: RunningApi, how: signal.Signals) -> None:
+    assert api.post("/login", ALICE).status_code == 401
+    api.process.send_signal(how)
+    assert api.process.wait(8) == 0
+    assert "Traceback" not in api.log.read_text()
+
+
+def test_two_may_start_at_once_on_an_empty_database(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    with running_api(tmp_path, settings) as one, running_api(tmp_path, settings) as other:
+        one.wait_until_ready()
+        other.wait_until_ready()
+        assert one.post("/register", ALICE).status_code == 201
+        assert other.post("/login", ALICE).status_code == 200
+
+
+def test_several_workers_add_up_their_figures(tmp_path: Path, settings: dict[str, str]) -> None:
+    with running_api(tmp_path, {**settings, "LOGIN_API_WORKERS": "2"}) as api:
+        api.wait_until_ready()
+        answers = [api.post("/login", ALICE).status_code for _ in range(10)]
+        figures = api.get("/metrics").text
+    assert set(answers) <= {401, 503}  # the second worker may still be on its way to Kafka
+    assert f'login_api_attempts_total{{outcome="failure"}} {answers.count(401)}.0' in figures
+
+
+def test_without_postgres_it_says_so_and_ends(tmp_path: Path, settings: dict[str, str]) -> None:
+    nobody_there = f"postgresql://app:hunter2@127.0.0.1:{free_port()}/app"
+    with running_api(tmp_path, {**settings, "LOGIN_API_DATABASE_URL": nobody_there}) as api:
+        assert api.process.wait(30) == 1
+        written = api.log.read_text()
+    assert written.startswith("Postgres does not answer")
+    assert "hunter2" not in written
