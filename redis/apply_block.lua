@@ -3,59 +3,76 @@
 -- KEYS[1]  ZSET  blocked:users or blocked:ips: subject -> latest end of its live blocks (ms, +inf for ever)
 -- KEYS[2]  HASH  block:{type}:{subject}: rule -> entry
 -- ARGV[1]  subject
--- ARGV[2], ARGV[3], ...  pairs of rule and entry; an entry is JSON as Python wrote it, kept verbatim:
---   {"version","since","until","level","reason","attempt_id","unblocked","keep_until"}
+-- ARGV[2], ARGV[3], ...  pairs of rule and entry; none is allowed: then only what has ended is lifted.
+--   An entry is JSON as Python wrote it (login_blocking.blocks.RedisEntry), kept verbatim: numbers that went
+--   through Lua would come back rounded to 14 digits, and a null `until` would vanish.
 --
 -- An entry replaces the stored one of its rule only if its version is higher. So a replay, a late zombie
 -- writer or a second copy changes nothing, and a Redis that was emptied fills again.
--- Returns 1 if what a reader sees has changed, else 0.
+-- A block is live while it is not unblocked and its `until` is later than this server's clock.
+-- Returns 1 if the live blocks or the end on the list have changed, else 0.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local stored_changed = false
 
+local function decode(text)
+  local entry = cjson.decode(text)
+  assert(type(entry.version) == 'number', 'an entry without a version')
+  entry.ends = entry['until'] == cjson.null and math.huge or entry['until']
+  entry.kept = entry.keep_until == cjson.null and math.huge or entry.keep_until
+  entry.live = not entry.unblocked and entry.ends > now
+  return entry
+end
+
+-- A script that fails is not rolled back: all is read before anything is written.
+local entries = {}
+local stored = redis.call('HGETALL', KEYS[2])
+for i = 1, #stored, 2 do
+  entries[stored[i]] = decode(stored[i + 1])
+end
+local replacing = {}
+local changed = false
 for i = 2, #ARGV, 2 do
-  local stored = redis.call('HGET', KEYS[2], ARGV[i])
-  if not stored or cjson.decode(stored).version < cjson.decode(ARGV[i + 1]).version then
-    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-    stored_changed = true
+  local rule, entry = ARGV[i], decode(ARGV[i + 1])
+  local previous = entries[rule]
+  if not previous or previous.version < entry.version then
+    entries[rule] = entry
+    replacing[#replacing + 1] = rule
+    replacing[#replacing + 1] = ARGV[i + 1]
+    changed = changed or entry.live or (previous ~= nil and previous.live)
   end
 end
 
-local latest_end = nil
-local keep_until = 0
-local entries = redis.call('HGETALL', KEYS[2])
-for i = 2, #entries, 2 do
-  local entry = cjson.decode(entries[i])
-  local ends = entry['until'] == cjson.null and math.huge or entry['until']
-  local kept = entry.keep_until == cjson.null and math.huge or entry.keep_until
-  if not entry.unblocked and ends > now and (latest_end == nil or ends > latest_end) then
-    latest_end = ends
+local latest_end, keep_until = 0, 0
+for _, entry in pairs(entries) do
+  if entry.live then
+    latest_end = math.max(latest_end, entry.ends)
   end
-  keep_until = math.max(keep_until, kept)
+  keep_until = math.max(keep_until, entry.kept)
 end
 
-local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if latest_end == nil then
+local listed = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
+if listed > now or latest_end > 0 then
+  changed = changed or listed ~= latest_end
+end
+if latest_end == 0 then
   redis.call('ZREM', KEYS[1], ARGV[1])
 else
-  -- tostring() of a number this long would round it.
+  -- As text: Lua itself would write 14 digits.
   local score = latest_end == math.huge and '+inf' or string.format('%.0f', latest_end)
   redis.call('ZADD', KEYS[1], score, ARGV[1])
 end
 
+if keep_until <= now then
+  redis.call('UNLINK', KEYS[2])
+  return changed and 1 or 0
+end
+if #replacing > 0 then
+  redis.call('HSET', KEYS[2], unpack(replacing))
+end
 if keep_until == math.huge then
   redis.call('PERSIST', KEYS[2])
-elseif keep_until <= now then
-  redis.call('UNLINK', KEYS[2])
 else
   redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', keep_until))
 end
-
-if stored_changed and (latest_end ~= nil or before) then
-  return 1
-end
-if before and latest_end == nil then
-  return 1
-end
-return 0
+return changed and 1 or 0
