@@ -125,7 +125,7 @@ def replay(stack: Stack, attempts: list[Attempt], policy_text: str) -> list[Bloc
     try:
         with _progress() as progress:
             _load(stack, names, attempts, progress)
-            _run(stack, flink, names, policy_text, len(attempts), progress)
+            _run(flink, names, policy_text, len(attempts), progress)
         return read_events(stack, names.events)
     finally:
         _clean_up(stack, flink, names)
@@ -194,9 +194,7 @@ def _load(stack: Stack, names: Names, attempts: list[Attempt], progress: Progres
         producer.close(timeout=5)
 
 
-def _run(
-    stack: Stack, flink: FlinkRest, names: Names, policy_text: str, total: int, progress: Progress
-) -> None:
+def _run(flink: FlinkRest, names: Names, policy_text: str, total: int, progress: Progress) -> None:
     settings = {
         "job_name": names.job,
         "attempts_topic": names.attempts,

@@ -31,6 +31,7 @@ class Part:
     port: int | None = None
     command: list[str] = field(default_factory=list)
     environment: dict[str, str] | None = None
+    folder: Path = ROOT
     ready: Callable[[], bool] = lambda: True
     before: Callable[[], None] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
@@ -41,7 +42,8 @@ class Part:
 def parts(stack: Stack) -> list[Part]:
     """All parts, in the order in which people expect to see them."""
     ports = stack.ports
-    flink = stack.data / "flink" / "home" / "bin"
+    home = stack.data / "flink" / "home"
+    flink = home / "bin"
     flink_environment = prepare.flink_environment(stack)
     redis_folder = stack.data / "redis"
     postgres_folder = stack.data / "postgres"
@@ -88,12 +90,14 @@ def parts(stack: Stack) -> list[Part]:
             port=ports.flink,
             command=[str(flink / "jobmanager.sh"), "start-foreground"],
             environment=flink_environment,
+            folder=home,  # not the checkout: its sources would be run in place of the jar's
             ready=lambda: "flink-version" in _overview(stack),
         ),
         Part(
             "flink-taskmanager",
             command=[str(flink / "taskmanager.sh"), "start-foreground"],
             environment=flink_environment,
+            folder=home,  # not the checkout: its sources would be run in place of the jar's
             ready=lambda: int(str(_overview(stack)["slots-total"])) > 0,
         ),
         Part(

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tools.flink_rest import FlinkError
 from tools.stack import job, processes
-from tools.stack.layout import ROOT, Stack
+from tools.stack.layout import Stack
 from tools.stack.parts import Part, log_file
 from tools.stack.prepare import log_tail
 from tools.stack.processes import Identity
@@ -103,7 +103,7 @@ class Supervisor:
                 running.process = subprocess.Popen(
                     part.command,
                     env=part.environment,
-                    cwd=ROOT,
+                    cwd=part.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -1,0 +1,25 @@
+"""One whole stack on free ports of its own, for all end-to-end tests; ended whatever happens."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tools.stack import layout
+from tools.stack.layout import ROOT, Stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    state_dir = tmp_path_factory.mktemp("stack")
+    command = [sys.executable, "-m", "tools.stack", "--state-dir", str(state_dir)]
+    try:
+        started = subprocess.run(
+            [*command, "up", "--ports", "auto"],
+            cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
+        )  # fmt: skip
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield layout.load(state_dir)
+    finally:
+        subprocess.run([*command, "down"], cwd=ROOT, timeout=120, check=True)
