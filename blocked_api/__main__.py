@@ -1,12 +1,18 @@
 """Serves the Blocked API: `python -m blocked_api`."""
 
+import os
 import sys
+import tempfile
+from contextlib import ExitStack
+from typing import Final
 
 from granian import Granian
 from granian.constants import Interfaces
 from pydantic import ValidationError
 
-from blocked_api.settings import Settings
+from blocked_api.settings import METRICS_FOLDER_VARIABLE, Settings
+
+_STOP_WITHIN_S: Final = 5
 
 
 def main() -> int:
@@ -18,15 +24,20 @@ def main() -> int:
             name = "_".join(["BLOCKED_API", *map(str, detail["loc"])]).upper()
             sys.stderr.write(f"{name}: {detail['msg']}\n")
         return 2
-    Granian(
-        "blocked_api.wsgi:app",
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.WSGI,
-        workers=settings.workers,
-        blocking_threads=settings.threads,
-        websockets=False,
-    ).serve()
+    with ExitStack() as until_stopped:
+        if settings.workers > 1:
+            folder = tempfile.TemporaryDirectory(prefix="blocked-api-metrics-")
+            os.environ[METRICS_FOLDER_VARIABLE] = until_stopped.enter_context(folder)
+        Granian(
+            "blocked_api.wsgi:app",
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.WSGI,
+            workers=settings.workers,
+            blocking_threads=settings.threads,
+            workers_kill_timeout=_STOP_WITHIN_S,
+            websockets=False,
+        ).serve()
     return 0
 
 

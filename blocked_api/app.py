@@ -1,66 +1,86 @@
-"""The HTTP face of the Blocked API: routes, answers, errors."""
+"""The HTTP face of the Blocked API: what each call answers."""
 
 import time
+import traceback
 import uuid
 from datetime import UTC, datetime
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from werkzeug.exceptions import HTTPException
+from flask.json.provider import DefaultJSONProvider
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
+from werkzeug.routing import PathConverter
 
 from blocked_api.block_reader import BlockReader, BlocksUnavailableError, LiveBlock
-from login_blocking.subjects import Subject, SubjectType, subject_key
+from blocked_api.metrics import Metrics
+from login_blocking.subjects import Subject, ip_key, user_key
 
 _log = structlog.get_logger("blocked_api")
+
+Answer = tuple[Response, int]
+
+
+class _Json(DefaultJSONProvider):
+    sort_keys = False  # an answer reads in the order in which it is documented
+    compact = True
+
+
+class _Rest(PathConverter):
+    """The rest of the path, whatever it holds: a /64 and many a guessed name have slashes."""
+
+    regex = r"[\s\S]+"
+    part_isolating = False
 
 
 def create_app(reader: BlockReader) -> Flask:
     """The WSGI application around a block reader."""
     app = Flask("blocked_api", static_folder=None)
-    app.url_map.strict_slashes = False
-    registry = CollectorRegistry()
-    _add_routes(app, reader)
-    _add_health(app, reader, registry)
-    _add_errors(app)
-    _add_request_log(app, registry)
+    app.json = _Json(app)
+    app.url_map.converters["rest"] = _Rest
+    app.url_map.merge_slashes = False  # "a//b" is another name than "a/b"
+    metrics = Metrics()
+    _add_request_log(app, metrics)
+    _add_calls(app, reader)
+    _add_health(app, reader, metrics)
+    _add_errors(app, metrics)
     return app
 
 
-def _add_routes(app: Flask, reader: BlockReader) -> None:
+def _add_calls(app: Flask, reader: BlockReader) -> None:
     @app.get("/blocked")
     def blocked() -> Response:
         return jsonify({"users-blocked": reader.blocked("user")})
 
-    # `path`: the key of an IPv6 network holds a slash, and a user name may.
-    @app.get("/blocked/users/<path:name>")
-    def blocked_user(name: str) -> tuple[Response, int]:
-        return _subject(reader, "user", name)
+    @app.get("/blocked/users/<rest:name>")
+    def blocked_user(name: str) -> Answer:
+        try:
+            key = user_key(name)
+        except ValueError as error:
+            return jsonify({"error": f"user: {error}"}), 400
+        return _subject(reader, Subject("user", key))
 
-    @app.get("/blocked/ips/<path:address>")
-    def blocked_ip(address: str) -> tuple[Response, int]:
-        return _subject(reader, "ip", address)
+    @app.get("/blocked/ips/<rest:address>")
+    def blocked_ip(address: str) -> Answer:
+        try:
+            key = ip_key(address)
+        except ValueError:
+            return jsonify({"error": "ip: not an IPv4 or IPv6 address"}), 400
+        return _subject(reader, Subject("ip", key))
 
 
-def _subject(reader: BlockReader, subject_type: SubjectType, text: str) -> tuple[Response, int]:
-    try:
-        subject = Subject(subject_type, subject_key(subject_type, text))
-    except ValueError as error:
-        return jsonify({"error": f"{subject_type}: {error}"}), 400
+def _subject(reader: BlockReader, subject: Subject) -> Answer:
     blocks = reader.blocks(subject)
     if not blocks:
         return jsonify({"error": "Not blocked"}), 404
-    return (
-        jsonify(
-            {
-                "subject_type": subject.type,
-                "subject": subject.key,
-                **_document(blocks[0]),
-                "blocks": [_document(block) for block in blocks],
-            }
-        ),
-        200,
-    )
+    ends_last = _document(blocks[0])
+    document = {
+        "subject_type": subject.type,
+        "subject": subject.key,
+        "blocked_until": ends_last["until"],
+        **ends_last,
+        "blocks": [_document(block) for block in blocks],
+    }
+    return jsonify(document), 200
 
 
 def _document(block: LiveBlock) -> dict[str, object]:
@@ -73,18 +93,19 @@ def _document(block: LiveBlock) -> dict[str, object]:
     }
 
 
-def _iso(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1_000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _iso(epoch_ms: int) -> str:
+    seconds, milliseconds = divmod(epoch_ms, 1_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+    return f"{moment}.{milliseconds:03d}Z"
 
 
-def _add_health(app: Flask, reader: BlockReader, registry: CollectorRegistry) -> None:
+def _add_health(app: Flask, reader: BlockReader, metrics: Metrics) -> None:
     @app.get("/healthz")
     def healthz() -> Response:
         return jsonify({"status": "ok"})
 
     @app.get("/readyz")
-    def readyz() -> tuple[Response, int]:
+    def readyz() -> Answer:
         try:
             reader.ping()
         except BlocksUnavailableError:
@@ -92,34 +113,52 @@ def _add_health(app: Flask, reader: BlockReader, registry: CollectorRegistry) ->
         return jsonify({"redis": "ok"}), 200
 
     @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(generate_latest(registry), content_type="text/plain; version=0.0.4")
+    def exposition() -> Response:
+        return Response(metrics.exposition(), content_type="text/plain; version=0.0.4")
 
 
-def _add_errors(app: Flask) -> None:
+def _add_errors(app: Flask, metrics: Metrics) -> None:
+    @app.before_request
+    def refuse_other_than_text() -> None:
+        # Werkzeug would read such bytes as U+FFFD, and look up a name that nobody asked for.
+        try:
+            request.environ["PATH_INFO"].encode("latin-1").decode()
+        except UnicodeError:
+            raise BadRequest("path: not UTF-8") from None
+
     @app.errorhandler(HTTPException)
-    def refused(error: HTTPException) -> tuple[Response, int]:
-        return jsonify({"error": error.description}), error.code or 500
+    def refused(error: HTTPException) -> Answer:
+        response = jsonify({"error": error.description})
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+        return response, error.code or 500
 
     @app.errorhandler(BlocksUnavailableError)
-    def unavailable(_: BlocksUnavailableError) -> tuple[Response, int]:
+    def unavailable(error: BlocksUnavailableError) -> Answer:
+        metrics.redis_failures.inc()
+        _log.warning(
+            "blocks unavailable",
+            why=str(error),
+            cause=type(error.__cause__).__name__,
+            request_id=g.get("request_id"),
+        )
         response = jsonify({"error": "The block list cannot be read now; try again"})
         response.headers["Retry-After"] = "1"
         return response, 503
 
     @app.errorhandler(Exception)
-    def failed(error: Exception) -> tuple[Response, int]:
-        # The type alone: a message could quote what a stranger sent.
-        _log.error("unexpected", error=type(error).__name__, request_id=g.get("request_id"))
+    def failed(error: Exception) -> Answer:
+        # Without the message, which could quote what a stranger sent; the lines of code do not.
+        _log.error(
+            "unexpected",
+            error=type(error).__name__,
+            where=traceback.format_tb(error.__traceback__),
+            request_id=g.get("request_id"),
+        )
         return jsonify({"error": "Internal error"}), 500
 
 
-def _add_request_log(app: Flask, registry: CollectorRegistry) -> None:
-    requests = Counter("blocked_api_requests", "Answers", ["route", "status"], registry=registry)
-    seconds = Histogram(
-        "blocked_api_request_seconds", "Time to answer", ["route"], registry=registry
-    )
-
+def _add_request_log(app: Flask, metrics: Metrics) -> None:
     @app.before_request
     def begin() -> None:
         g.started = time.perf_counter()
@@ -129,8 +168,7 @@ def _add_request_log(app: Flask, registry: CollectorRegistry) -> None:
     def end(response: Response) -> Response:
         elapsed = time.perf_counter() - g.started
         route = request.url_rule.rule if request.url_rule else "unknown"
-        requests.labels(route, response.status_code).inc()
-        seconds.labels(route).observe(elapsed)
+        metrics.request_seconds.labels(route, response.status_code).observe(elapsed)
         response.headers["Cache-Control"] = "no-store"
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["X-Request-Id"] = g.request_id

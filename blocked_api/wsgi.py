@@ -13,5 +13,7 @@ structlog.configure(
         structlog.processors.JSONRenderer(),
     ]
 )
-settings = Settings()
-app = create_app(RedisBlockReader(settings.redis_url.get_secret_value(), settings.redis_timeout_ms))
+_settings = Settings()
+app = create_app(
+    RedisBlockReader(_settings.redis_url.get_secret_value(), _settings.redis_timeout_ms)
+)

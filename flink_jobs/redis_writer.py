@@ -18,7 +18,11 @@ class BlockWriteError(Exception):
 
 
 class RedisBlockWriter:
-    """Applies entries by the script of redis/apply_block.lua. Connects at the first write."""
+    """Applies entries by the script of redis/apply_block.lua. Connects at the first write.
+
+    `timeout_s` bounds each wait for Redis, so a Redis that hangs holds a write for about twice as
+    long. One thread at a time.
+    """
 
     def __init__(self, url: str, script: str, *, timeout_s: float = 0.5) -> None:
         self._redis = redis.Redis.from_url(
@@ -28,10 +32,10 @@ class RedisBlockWriter:
         self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
     def apply(self, subject: Subject, entries: Mapping[str, RedisEntry]) -> bool:
-        """Writes what is newer than what Redis holds; whether a reader sees a change.
+        """Writes what is newer than what Redis holds; whether readers now see something else.
 
-        Without entries it still lifts a block that has ended off the list. Raises
-        BlockWriteError after two tries.
+        (A first try whose answer was lost may have done it already: then False.) Without entries
+        it still lifts a block that has ended off the list. Raises BlockWriteError after two tries.
         """
         keys = [blocked_set(subject.type), block_hash(subject.type, subject.key)]
         arguments = [subject.key]
