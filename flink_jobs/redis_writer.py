@@ -21,7 +21,7 @@ class RedisBlockWriter:
     """Applies entries by the script of redis/apply_block.lua. Connects at the first write.
 
     `timeout_s` bounds each wait for Redis, so a Redis that hangs holds a write for about twice as
-    long. One thread at a time.
+    long.
     """
 
     def __init__(self, url: str, script: str, *, timeout_s: float = 0.5) -> None:

@@ -9,7 +9,8 @@
 --
 -- An entry replaces the stored one of its rule only if its version is higher. So a replay, a late zombie
 -- writer or a second copy changes nothing, and a Redis that was emptied fills again.
--- A block is live while it is not unblocked and its `until` is later than this server's clock.
+-- A block is live while it is not unblocked and its `until` is later than this server's clock; an entry is
+-- kept, live or not, until its `keep_until` has come.
 -- Returns 1 if the live blocks or the end on the list have changed, else 0.
 
 local time = redis.call('TIME')
@@ -20,7 +21,7 @@ local function decode(text)
   assert(type(entry.version) == 'number', 'an entry without a version')
   entry.ends = entry['until'] == cjson.null and math.huge or entry['until']
   entry.kept = entry.keep_until == cjson.null and math.huge or entry.keep_until
-  entry.live = not entry.unblocked and entry.ends > now
+  entry.live = not entry.unblocked and math.min(entry.ends, entry.kept) > now
   return entry
 end
 
@@ -30,49 +31,42 @@ local stored = redis.call('HGETALL', KEYS[2])
 for i = 1, #stored, 2 do
   entries[stored[i]] = decode(stored[i + 1])
 end
-local replacing = {}
 local changed = false
 for i = 2, #ARGV, 2 do
-  local rule, entry = ARGV[i], decode(ARGV[i + 1])
-  local previous = entries[rule]
+  local previous, entry = entries[ARGV[i]], decode(ARGV[i + 1])
   if not previous or previous.version < entry.version then
-    entries[rule] = entry
-    replacing[#replacing + 1] = rule
-    replacing[#replacing + 1] = ARGV[i + 1]
+    entry.replacement = ARGV[i + 1]
+    entries[ARGV[i]] = entry
     changed = changed or entry.live or (previous ~= nil and previous.live)
   end
 end
 
 local latest_end, keep_until = 0, 0
-for _, entry in pairs(entries) do
-  if entry.live then
-    latest_end = math.max(latest_end, entry.ends)
+for rule, entry in pairs(entries) do
+  if entry.kept <= now then
+    redis.call('HDEL', KEYS[2], rule)
+  else
+    keep_until = math.max(keep_until, entry.kept)
+    if entry.live then
+      latest_end = math.max(latest_end, entry.ends)
+    end
+    if entry.replacement then
+      redis.call('HSET', KEYS[2], rule, entry.replacement)
+    end
   end
-  keep_until = math.max(keep_until, entry.kept)
-end
-
-local listed = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
-if listed > now or latest_end > 0 then
-  changed = changed or listed ~= latest_end
-end
-if latest_end == 0 then
-  redis.call('ZREM', KEYS[1], ARGV[1])
-else
-  -- As text: Lua itself would write 14 digits.
-  local score = latest_end == math.huge and '+inf' or string.format('%.0f', latest_end)
-  redis.call('ZADD', KEYS[1], score, ARGV[1])
-end
-
-if keep_until <= now then
-  redis.call('UNLINK', KEYS[2])
-  return changed and 1 or 0
-end
-if #replacing > 0 then
-  redis.call('HSET', KEYS[2], unpack(replacing))
 end
 if keep_until == math.huge then
   redis.call('PERSIST', KEYS[2])
-else
+elseif keep_until > 0 then
+  -- As text: Lua itself would write 14 digits.
   redis.call('PEXPIREAT', KEYS[2], string.format('%.0f', keep_until))
 end
-return changed and 1 or 0
+
+local listed = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
+if latest_end == 0 then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+  return (changed or listed > now) and 1 or 0
+end
+local score = latest_end == math.huge and '+inf' or string.format('%.0f', latest_end)
+redis.call('ZADD', KEYS[1], score, ARGV[1])
+return (changed or listed ~= latest_end) and 1 or 0
