@@ -59,7 +59,7 @@ def decode(value: bytes) -> Attempt:
     """The attempt that a record's value holds; raises MalformedAttemptError."""
     try:
         document: Any = json.loads(value)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedAttemptError("not JSON") from error
     if not isinstance(document, dict):
         raise MalformedAttemptError("not a JSON object")

@@ -149,9 +149,9 @@ def next_wakeup(state: SubjectBlocks, subject: Subject, now: int, policy: Policy
     writes and lets a timer that is set twice be one timer.
     """
     due = [
-        block.end
+        max(now + 1, block.end)
         for block in state.blocks.values()
-        if not block.closed and block.end is not None and block.end > now
+        if not block.closed and block.end is not None
     ]
     if redis_entries(state, now):
         offset = zlib.crc32(subject.key.encode()) % REASSERT_EVERY_MS
@@ -202,7 +202,7 @@ def decode_state(text: str) -> SubjectBlocks:
 
 def _remembered_ms(policy: Policy) -> int:
     """How long after its end a block still matters: for the next level, or for late attempts."""
-    return max(policy.forget_level_after_ms, policy.longest_window_ms + _LATENESS_MS)
+    return max(policy.forget_level_after_ms, policy.longest_window_ms) + _LATENESS_MS
 
 
 def _expired(subject: Subject, rule: str, block: Block, end: int) -> BlockEvent:

@@ -60,7 +60,9 @@ class BlockEvent:
 
 def decode(value: bytes) -> BlockEvent:
     """The event that a record's value holds; raises ValueError, KeyError or TypeError if none."""
-    document: dict[str, Any] = json.loads(value)
+    document: Any = json.loads(value)
+    if not isinstance(document, dict):
+        raise TypeError("not a JSON object")
     if document.pop("v") != VERSION:
         raise ValueError("v: not a known version")
     del document["id"]

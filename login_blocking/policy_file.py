@@ -44,7 +44,7 @@ def parse_policy(text: str) -> Policy:
     """The policy that a YAML document states; raises PolicyError with everything wrong in it."""
     try:
         document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 — derives from SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise PolicyError([f"not YAML: {error}"]) from error
     try:
         return _PolicyDocument.model_validate(document).to_policy()

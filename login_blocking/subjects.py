@@ -43,7 +43,8 @@ def ip_key(address: str) -> str:
     text = address.strip()
     prefix_text = f"/{IPV6_PREFIX_LENGTH}"
     if ":" in text and text.endswith(prefix_text):
-        return str(ipaddress.IPv6Network(text))
+        network = ipaddress.IPv6Network(text)
+        return str(ipaddress.IPv6Network((int(network.network_address), IPV6_PREFIX_LENGTH)))
     parsed = ipaddress.ip_address(text)
     if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)

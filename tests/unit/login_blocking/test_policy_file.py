@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+
+from login_blocking.policy import duration_text, parse_duration_ms
+from login_blocking.policy_file import PolicyError, parse_policy
+
+POLICIES = sorted((Path(__file__).parents[3] / "policies").glob("*.yaml"))
+RULE = "{name: r, subject: user, count: failures, threshold: 5, within: 60s, block: [15m, forever]}"
+
+
+def document(rule: str = RULE, rest: str = "") -> str:
+    return f"rules: [{rule}]\nforget_level_after: 30d\n{rest}"
+
+
+def errors(text: str) -> list[str]:
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(text)
+    return caught.value.errors
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
+def test_every_shipped_policy_parses(path: Path) -> None:
+    assert parse_policy(path.read_text(encoding="utf-8")).rules
+
+
+def test_policy_is_read_in_milliseconds_and_normal_form() -> None:
+    policy = parse_policy(document(rest="exempt: {users: [' Root'], ips: [127.0.0.1/32]}"))
+
+    assert policy.rules[0].within_ms == 60_000
+    assert policy.rules[0].block_ms == (900_000, None)
+    assert policy.exempt.users == {"root"}
+    assert [str(network) for network in policy.exempt.networks] == ["127.0.0.1/32"]
+
+
+def test_every_error_is_told_at_once_with_its_path() -> None:
+    rule = RULE.replace("threshold: 5", "threshold: 1").replace("60s", "60").replace("15m", "0s")
+    found = errors(document(rule, "extra: 1\nexempt: {ips: [0.0.0.0/0]}"))
+
+    assert [error.split(":")[0] for error in sorted(found)] == [
+        "exempt.ips.0",
+        "extra",
+        "rules.0.block.0",
+        "rules.0.threshold",
+        "rules.0.within",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("name: r", "name: operator", "kept for blocks made by hand"),
+        ("name: r", "name: R", "rules.0.name"),
+        ("count: failures", "count: distinct_users", "count: of a subject user"),
+        ("subject: user", "subject: host", "rules.0.subject"),
+        ("threshold: 5", "threshold: 1", "rules.0.threshold"),
+        ("threshold: 5", "threshold: 1001", "rules.0.threshold"),
+        ("threshold: 5", "threshold: '5'", "rules.0.threshold"),
+        ("threshold: 5", "treshold: 5", "rules.0.treshold"),
+        ("within: 60s", "within: 2592000001ms", "at most 30d"),
+        ("within: 60s", "within: forever", "not a duration"),
+        ("[15m, forever]", "[]", "rules.0.block"),
+        ("count: failures", "count: distinct_ips, reset_on_success: true", "reset_on_success"),
+        ("threshold: 5", "threshold: 5, threshold: 6", "stands twice"),
+        ("within: 60s", "within: 2024-13-45", "not YAML"),
+    ],
+)
+def test_rule_that_cannot_be_meant_is_refused(old: str, new: str, told: str) -> None:
+    assert told in "\n".join(errors(document(RULE.replace(old, new))))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "rules: [", "rules: []\nforget_level_after: 30d"])
+def test_what_is_no_policy_is_refused(text: str) -> None:
+    assert errors(text)
+
+
+def test_two_rules_of_one_name_are_refused() -> None:
+    assert "more than one is named r" in errors(document(f"{RULE}, {RULE}"))[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("500ms", 500),
+        ("60s", 60_000),
+        ("10m", 600_000),
+        ("24h", 86_400_000),
+        ("30d", 2_592_000_000),
+    ],
+)
+def test_duration_is_a_whole_number_and_a_unit(text: str, milliseconds: int) -> None:
+    assert parse_duration_ms(text) == milliseconds
+    assert parse_duration_ms(duration_text(milliseconds)) == milliseconds
+
+
+@pytest.mark.parametrize("text", ["", "60", "s", "-1s", "1.5h", "1 s", "1S", "1w", "²s", "1s1m"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration_ms(text)
