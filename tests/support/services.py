@@ -134,10 +134,12 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
 
 
 @contextmanager
-def running_redis(folder: Path, port: int | None = None) -> Iterator[RedisServer]:
+def running_redis(
+    folder: Path, port: int | None = None, passwords: Mapping[str, str] | None = None
+) -> Iterator[RedisServer]:
     """Data stays in the folder: a second start there finds what the first one wrote."""
     port = port or free_port()
-    passwords = {user: secrets.token_hex(8) for user in _REDIS_USERS}
+    passwords = passwords or {user: secrets.token_hex(8) for user in _REDIS_USERS}
     hashes = {
         f"{user.upper()}_PASSWORD_SHA256": hashlib.sha256(password.encode()).hexdigest()
         for user, password in passwords.items()

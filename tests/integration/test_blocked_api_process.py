@@ -1,0 +1,231 @@
+"""The Blocked API as it is deployed: `python -m blocked_api` before a real Redis."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from flink_jobs.redis_writer import RedisBlockWriter
+from login_blocking.subjects import Subject
+from tests.support.block_entries import block
+from tests.support.services import REPOSITORY, RedisServer, free_port, running_redis
+
+pytestmark = pytest.mark.service
+
+_READY_WITHIN_S = 30.0
+SCRIPT = (REPOSITORY / "redis" / "apply_block.lua").read_text()
+HOUR = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunningApi:
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def get(self, call: str) -> requests.Response:
+        return requests.get(f"http://127.0.0.1:{self.port}{call}", timeout=10)
+
+    def wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while not self._healthy():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the Blocked API is not there:\n{self.log.read_text()[-2_000:]}")
+            time.sleep(0.05)
+
+    def wait_for(self, call: str, status: int) -> requests.Response:
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while (answer := self.get(call)).status_code != status:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.05)
+        return answer
+
+    def _healthy(self) -> bool:
+        try:
+            return self.get("/healthz").status_code == 200
+        except requests.ConnectionError:
+            return False
+
+
+@contextmanager
+def running_api(
+    folder: Path, redis_url: str | None, settings: Mapping[str, str] | None = None
+) -> Iterator[RunningApi]:
+    given = {"BLOCKED_API_PORT": str(free_port()), **(settings or {})}
+    if redis_url is not None:
+        given["BLOCKED_API_REDIS_URL"] = redis_url
+    log = folder / "blocked-api.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "blocked_api"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **given},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield RunningApi(int(given["BLOCKED_API_PORT"]), process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def api(tmp_path: Path, redis_server: RedisServer) -> Iterator[RunningApi]:
+    with running_api(tmp_path, redis_server.url("blocked_api")) as running:
+        running.wait_until_healthy()
+        yield running
+    with redis_server.admin() as admin:
+        admin.flushall()
+
+
+def _block(redis_server: RedisServer, *names: str) -> None:
+    writer = RedisBlockWriter(redis_server.url("detector"), SCRIPT)
+    now = time.time_ns() // 1_000_000
+    for name in names:
+        writer.apply(Subject("user", name), {"failures": block(now, now + HOUR)})
+    writer.close()
+
+
+def test_a_block_that_the_detector_writes_is_shown(
+    api: RunningApi, redis_server: RedisServer
+) -> None:
+    assert api.get("/blocked").content == b'{"users-blocked":[]}\n'
+    assert api.get("/blocked/users/user1").status_code == 404
+    _block(redis_server, "user2", "user1", "a/b//c/")
+    assert api.get("/blocked").content == b'{"users-blocked":["a/b//c/","user1","user2"]}\n'
+    assert api.get("/blocked/users/USER1").json()["rule"] == "failures"
+    assert api.get("/blocked/users/a%2Fb//c%2F").json()["subject"] == "a/b//c/"
+    assert api.get("/readyz").json() == {"redis": "ok"}
+
+
+ODD_REQUESTS = {
+    b"GET /blocked/users/%FF HTTP/1.1": 400,
+    b"GET /blocked/users/\xff HTTP/1.1": 400,
+    b"GET /blocked/users/%00 HTTP/1.1": 400,
+    b"GET /blocked/users/% HTTP/1.1": 404,
+    b"GET /blocked/users/" + b"a" * 60_000 + b" HTTP/1.1": 404,
+    b"GET /blocked/users/" + b"a" * 100_000 + b" HTTP/1.1": 414,
+    b"GET http://127.0.0.1/blocked HTTP/1.1": 200,
+    b"GET * HTTP/1.1": 404,
+    b"GARBAGE": 400,
+    b"DELETE /blocked HTTP/1.1": 405,
+    b"FOO /blocked HTTP/1.1": 405,
+}
+
+
+def test_odd_requests_get_an_answer_that_is_no_server_error(api: RunningApi) -> None:
+    statuses = {line: _status_of(api, line) for line in ODD_REQUESTS}
+    assert statuses == ODD_REQUESTS
+
+
+def _status_of(api: RunningApi, request_line: bytes) -> int:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=10) as connection:
+        connection.sendall(request_line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            return int(answer.readline().split()[1])
+
+
+def test_a_huge_body_is_not_waited_for(api: RunningApi) -> None:
+    address = f"http://127.0.0.1:{api.port}/blocked"
+    for method, status in (("GET", 200), ("POST", 405)):
+        answer = requests.request(method, address, data=b"x" * 5_000_000, timeout=10)
+        assert answer.status_code == status
+
+
+def test_a_redis_that_hangs_gives_503_within_a_second_to_every_client(
+    api: RunningApi, redis_server: RedisServer
+) -> None:
+    _block(redis_server, "user1")
+    assert api.get("/blocked").json() == {"users-blocked": ["user1"]}
+    redis_server.process.pause()
+    try:
+        with ThreadPoolExecutor(48) as clients:
+            answers = list(clients.map(api.get, ["/blocked", "/healthz", "/readyz"] * 48))
+    finally:
+        redis_server.process.resume()
+    for number, answer in enumerate(answers):
+        assert answer.status_code == (200 if number % 3 == 1 else 503)
+        assert answer.elapsed.total_seconds() < 1.5  # one second, on a machine with other work
+        assert number % 3 or answer.headers["Retry-After"] == "1"
+    assert api.wait_for("/blocked", 200).json() == {"users-blocked": ["user1"]}
+    assert "blocked_api_redis_failures_total 0.0" not in api.get("/metrics").text
+
+
+def test_redis_may_come_later_go_and_come_back(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    with running_redis(tmp_path / "redis") as server:
+        _block(server, "user1")
+        with running_api(tmp_path, server.url("blocked_api")) as api:
+            api.wait_until_healthy()
+            assert api.wait_for("/blocked", 200).json() == {"users-blocked": ["user1"]}
+            server.process.kill()
+            answer = api.get("/blocked")
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert api.get("/readyz").json() == {"redis": "down"}
+            assert api.get("/healthz").status_code == 200
+            with running_redis(tmp_path / "redis", server.port, server.passwords):
+                again = api.wait_for("/blocked", 200)
+                assert again.json() == {"users-blocked": ["user1"]}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_on_a_signal_within_seconds_and_well(api: RunningApi, how: signal.Signals) -> None:
+    assert api.get("/blocked").status_code == 200
+    api.process.send_signal(how)
+    assert api.process.wait(8) == 0
+    assert "Traceback" not in api.log.read_text()
+
+
+def test_the_log_is_one_document_a_request(api: RunningApi) -> None:
+    identity = api.get("/blocked/users/alice").headers["X-Request-Id"]
+    lines = [line for line in api.log.read_text().splitlines() if line.startswith("{")]
+    logged = [json.loads(line) for line in lines]
+    (line,) = [line for line in logged if line["request_id"] == identity]
+    assert line["route"] == "/blocked/users/<rest:name>"
+    assert line["status"] == 404
+
+
+def test_several_workers_add_up_their_figures(tmp_path: Path, redis_server: RedisServer) -> None:
+    settings = {"BLOCKED_API_WORKERS": "2"}
+    with running_api(tmp_path, redis_server.url("blocked_api"), settings) as api:
+        api.wait_until_healthy()
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while api.log.read_text().count("Started worker") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for _ in range(20):
+            assert api.get("/blocked").status_code == 200
+        figures = api.get("/metrics").text
+    assert 'blocked_api_request_seconds_count{route="/blocked",status="200"} 20.0' in figures
+
+
+def test_without_an_address_of_redis_it_says_so_and_ends(tmp_path: Path) -> None:
+    with running_api(tmp_path, None) as api:
+        assert api.process.wait(30) == 2
+        assert api.log.read_text() == "BLOCKED_API_REDIS_URL: Field required\n"
+
+
+def test_a_port_that_is_taken_ends_it(tmp_path: Path, redis_server: RedisServer) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = {"BLOCKED_API_PORT": str(taken.getsockname()[1])}
+        with running_api(tmp_path, redis_server.url("blocked_api"), settings) as api:
+            assert api.process.wait(30) != 0
