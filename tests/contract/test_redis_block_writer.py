@@ -153,6 +153,13 @@ def test_an_unblock_in_the_millisecond_of_the_block_wins(about: Written, now: in
     assert about.state().listed_until is None
 
 
+def test_an_unblock_by_a_clock_that_runs_ahead_holds_at_once(about: Written, now: int) -> None:
+    blocked = block(now, now + HOUR)
+    about.apply(failures=blocked)
+    assert about.apply(failures=tombstone(blocked, now + MINUTE))
+    assert about.state().listed_until is None
+
+
 def test_a_newer_block_beats_the_tombstone(about: Written, now: int) -> None:
     first = block(now - HOUR // 2, now + HOUR)
     about.apply(failures=tombstone(first, now - MINUTE))
