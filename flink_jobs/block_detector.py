@@ -7,16 +7,17 @@ import sys
 import traceback
 from pathlib import Path
 
-import cloudpickle
 from pydantic import ValidationError
-from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.table import Schema, StreamTableEnvironment
 
-from flink_jobs import by_value
-from flink_jobs.lifecycle import EVENT_TYPE, BlockLifecycle
+from flink_jobs import attempts_source
+from flink_jobs.lifecycle import BlockLifecycle
+from flink_jobs.pipeline import block_events
 from flink_jobs.resources import resource
-from flink_jobs.rules_sql import ATTEMPTS, hits_sql, state_ttl_ms
+from flink_jobs.rules_sql import ATTEMPTS, nullable_text
 from flink_jobs.settings import Settings, load_settings
+from login_blocking.policy import OPERATOR_RULE
 from login_blocking.policy_file import PolicyError, parse_policy
 
 
@@ -25,47 +26,83 @@ def run(settings: Settings) -> None:
     policy = parse_policy(settings.policy_source())
     environment = StreamExecutionEnvironment.get_execution_environment()
     tables = StreamTableEnvironment.create(environment)
-    tables.get_config().set("python.execution-mode", "thread")
-    tables.get_config().set("table.exec.state.ttl", f"{state_ttl_ms(policy)} ms")
-    cloudpickle.register_pickle_by_value(by_value)
+    if not settings.bounded:
+        tables.get_config().set("table.exec.source.idle-timeout", "1 s")
 
-    tables.execute_sql(attempts_table(settings))
-    tables.execute_sql(events_table(settings))
-    hits = tables.to_data_stream(tables.sql_query(hits_sql(policy)))
+    attempts = attempts_source.from_kafka(tables, settings)
+    commands = None if settings.commands_topic is None else _commands(tables, settings)
     redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    events = (
-        hits.key_by(by_value.subject_of)
-        .process(
-            BlockLifecycle(policy, redis_url, resource("apply_block.lua")), output_type=EVENT_TYPE
-        )
-        .name("block lifecycle")
-        .uid("block-lifecycle")
-    )
+    lifecycle = BlockLifecycle(policy, redis_url, resource("apply_block.lua"))
+    events = block_events(tables, attempts, policy, lifecycle, commands)
+
+    tables.execute_sql(events_table(settings))
     schema = Schema.new_builder().column("subject", "STRING").column("event", "STRING").build()
     statements = tables.create_statement_set()
     statements.add_insert("block_events", tables.from_data_stream(events, schema))
+    if settings.rejected_topic is not None:
+        tables.execute_sql(rejected_table(settings, settings.rejected_topic))
+        statements.add_insert_sql(rejected_sql(settings))
     statements.attach_as_datastream()
     environment.execute(settings.job_name)
 
 
-def attempts_table(settings: Settings) -> str:
-    """The table of attempts over Kafka, with `arrival` as the order in which they are read."""
-    start = "earliest-offset" if settings.bounded else "group-offsets"
-    bound = "'scan.bounded.mode' = 'latest-offset'," if settings.bounded else ""
+def _commands(tables: StreamTableEnvironment, settings: Settings) -> DataStream:
+    """Commands as rows beside hits: the operator reads them itself, in Python."""
+    tables.execute_sql(commands_table(settings))
+    return tables.to_data_stream(
+        tables.sql_query(
+            f"""\
+SELECT JSON_VALUE(`value`, '$.subject_type') AS subject_type,
+  JSON_VALUE(`value`, '$.subject') AS subject, {nullable_text(OPERATOR_RULE)} AS rule,
+  CAST(NULL AS BIGINT) AS ts, CAST(NULL AS BIGINT) AS oldest, CAST(NULL AS STRING) AS attempt_id,
+  `value` AS command
+FROM block_commands WHERE `value` IS JSON OBJECT"""  # noqa: S608
+        )
+    )
+
+
+def commands_table(settings: Settings) -> str:
+    """The table of commands over Kafka, as text: they are few."""
     return f"""\
-CREATE TEMPORARY TABLE {ATTEMPTS} (
-  id STRING, ts BIGINT, `user` STRING, ip STRING, outcome STRING, arrival AS PROCTIME()
-) WITH (
+CREATE TEMPORARY TABLE block_commands (`value` STRING) WITH (
   'connector' = 'kafka',
-  'topic' = '{settings.attempts_topic}',
+  'topic' = '{settings.commands_topic}',
   'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
   'properties.group.id' = '{settings.job_name}',
   'properties.auto.offset.reset' = 'earliest',
-  'scan.startup.mode' = '{start}',
-  {bound}
-  'format' = 'json',
-  'json.ignore-parse-errors' = 'true'
+  'scan.startup.mode' = 'group-offsets',
+  'format' = 'raw'
 )"""
+
+
+def rejected_table(settings: Settings, topic: str) -> str:
+    """The table of what is no attempt: key and value as they came, the rest in headers."""
+    return f"""\
+CREATE TEMPORARY TABLE rejected_attempts (
+  record_key BYTES, record_value BYTES, headers MAP<STRING, BYTES> METADATA
+) WITH (
+  'connector' = 'kafka',
+  'topic' = '{topic}',
+  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  'key.format' = 'raw',
+  'key.fields' = 'record_key',
+  'value.format' = 'raw',
+  'value.fields-include' = 'EXCEPT_KEY'
+)"""
+
+
+def rejected_sql(settings: Settings) -> str:
+    """The statement that keeps what is no attempt, with its reason and the place it came from."""
+    headers = {
+        "reason": "reason",
+        "topic": f"'{settings.attempts_topic}'",
+        "partition": "CAST(`partition` AS STRING)",
+        "offset": "CAST(`position` AS STRING)",
+    }
+    pairs = ", ".join(f"'{name}', ENCODE({value}, 'UTF-8')" for name, value in headers.items())
+    return f"""\
+INSERT INTO rejected_attempts
+SELECT record_key, record_value, MAP[{pairs}] FROM {ATTEMPTS} WHERE reason IS NOT NULL"""  # noqa: S608
 
 
 def events_table(settings: Settings) -> str:

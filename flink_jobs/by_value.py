@@ -24,8 +24,13 @@ _LOCK_NAME = "_login_blocking_import_lock"
 
 
 def subject_of(hit: Any) -> str:  # noqa: ANN401 — PyFlink's Row has no types
-    """The key of a hit row: type and subject, which is how the operator reads it back."""
-    return f"{hit[0]}:{hit[1]}"
+    """The key of a row of hits or commands."""
+    return key_of(hit[0], hit[1])
+
+
+def key_of(subject_type: str, subject: str) -> str:
+    """Type and subject as one key, which is how the operator reads them back."""
+    return f"{subject_type}:{subject}"
 
 
 def loaded_sources() -> dict[str, str]:

@@ -9,7 +9,7 @@ from pyflink.datastream.state import ValueStateDescriptor
 
 from flink_jobs import by_value
 from flink_jobs.redis_writer import BlockWriteError, RedisBlockWriter
-from login_blocking import blocks
+from login_blocking import blocks, commands
 from login_blocking.blocks import Hit, SubjectBlocks
 from login_blocking.events import BlockEvent
 from login_blocking.policy import Policy
@@ -21,11 +21,11 @@ EVENT_TYPE = Types.ROW_NAMED(["subject", "event"], [Types.STRING(), Types.STRING
 
 
 class BlockLifecycle(KeyedProcessFunction):  # type: ignore[misc]
-    """Hit rows in, block event rows out; Redis is written on the way.
+    """Rows of hits and commands in, block event rows out; Redis is written on the way.
 
     A write that Redis does not take is counted and tried again every second by a timer: the state
     knows the block, so nothing is lost and nothing waits. Without a writer's address (history) it
-    neither writes nor sets timers.
+    writes nothing, and a block's end comes by event time.
     """
 
     def __init__(self, policy: Policy, redis_url: str | None, script: str) -> None:
@@ -47,6 +47,7 @@ class BlockLifecycle(KeyedProcessFunction):  # type: ignore[misc]
         )
         metrics = runtime_context.get_metrics_group()
         self._hits = metrics.counter("hits")
+        self._malformed_commands = metrics.counter("malformed_commands")
         self._write_failures = metrics.counter("redis_write_failures")
 
     def close(self) -> None:
@@ -59,16 +60,35 @@ class BlockLifecycle(KeyedProcessFunction):  # type: ignore[misc]
         value: Any,  # noqa: ANN401 — PyFlink's Row has no types
         ctx: KeyedProcessFunction.Context,
     ) -> Iterator[Row]:
-        """One hit."""
+        """One hit, or one command."""
+        before = self._remembered()
+        if value[6] is not None:
+            yield from self._obey(value[6], before, ctx)
+            return
         self._hits.inc()
         hit = Hit(Subject(value[0], value[1]), value[2], value[3], value[4], value[5])
         rule = self._policy.rule(hit.rule)
-        before = self._remembered()
         if rule is None:
             return
         after, events = blocks.on_hit(before, hit, rule, self._policy)
         if after is not before:
             yield from self._carry_out(hit.subject, after, events, ctx)
+
+    def _obey(
+        self, text: str, before: SubjectBlocks, ctx: KeyedProcessFunction.Context
+    ) -> Iterator[Row]:
+        try:
+            command = commands.decode(text)
+        except commands.MalformedCommandError:
+            self._malformed_commands.inc()
+            return
+        if by_value.key_of(*command.subject) != ctx.get_current_key():
+            # Not in normal form: its state would be another subject's.
+            self._malformed_commands.inc()
+            return
+        after, events = blocks.on_command(before, command, self._policy)
+        if after is not before:
+            yield from self._carry_out(command.subject, after, events, ctx)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
         """A block ended, a reassertion or a second try is due: all are the same work."""
@@ -88,8 +108,11 @@ class BlockLifecycle(KeyedProcessFunction):  # type: ignore[misc]
             self._state.update(blocks.encode_state(state))
         else:
             self._state.clear()
-        if self._writer is not None:
-            timers = ctx.timer_service()
+        timers = ctx.timer_service()
+        if self._writer is None:
+            for end in blocks.open_ends(state):
+                timers.register_event_time_timer(end)
+        else:
             now = timers.current_processing_time()
             wakeup = blocks.next_wakeup(state, subject, now, self._policy)
             try:

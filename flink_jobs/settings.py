@@ -6,12 +6,18 @@ started without arguments (the web UI drops them).
 
 import json
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flink_jobs.resources import optional_resource, resource
-from login_blocking.names import BLOCK_EVENTS, LOGIN_ATTEMPTS
+from login_blocking.names import (
+    BLOCK_COMMANDS,
+    BLOCK_EVENTS,
+    LOGIN_ATTEMPTS,
+    LOGIN_ATTEMPTS_REJECTED,
+)
 
 
 class Settings(BaseSettings):
@@ -22,6 +28,9 @@ class Settings(BaseSettings):
     job_name: str = "block-detector"
     kafka_bootstrap: str
     attempts_topic: str = LOGIN_ATTEMPTS
+    rejected_topic: str | None = LOGIN_ATTEMPTS_REJECTED
+    """None: drop what is no attempt; for history, whose reader has refused it before."""
+    commands_topic: str | None = BLOCK_COMMANDS
     events_topic: str = BLOCK_EVENTS
     policy_file: Path | None = None
     policy_text: str | None = None
@@ -29,6 +38,10 @@ class Settings(BaseSettings):
     """None: write no blocks, set no timers; for history."""
     bounded: bool = False
     """Read what the topic holds now, then end."""
+    clock: bool = True
+    """Let event time go on over a quiet topic; never in history."""
+    watermark_delay_ms: Annotated[int, Field(ge=0)] = 500
+    """How much later than a younger one an attempt may arrive and still be judged in its order."""
 
     def policy_source(self) -> str:
         """The policy's YAML: carried in the settings, from a file, or the jar's own."""

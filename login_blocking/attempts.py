@@ -7,6 +7,9 @@ from typing import Any, Final
 
 VERSION: Final = 1
 
+FUTURE_REFUSED_MS: Final = 60_000
+"""A stamp further ahead of the clock is refused: it would run event time away."""
+
 
 class Outcome(StrEnum):
     """How an attempt ended. Only FAILURE counts against anybody."""

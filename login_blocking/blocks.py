@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
+from login_blocking.commands import Action, Command
 from login_blocking.events import BlockEvent, EventKind
-from login_blocking.policy import Policy, Rule
+from login_blocking.policy import OPERATOR_RULE, Policy, Rule
 from login_blocking.subjects import Subject
 
 REASSERT_EVERY_MS: Final = 60_000
@@ -38,14 +39,15 @@ class Hit:
 class Block:
     """The latest block of one subject by one rule; `until` None means for ever.
 
-    `unblocked_at` is when an unblock ended it early. `closed` tells that its end has been
-    announced, as an `expired` or `unblocked` event.
+    `rests_on` is the oldest failure it consumed. `unblocked_at` is when an unblock ended it early.
+    `closed` tells that its end has been announced, as an `expired` or `unblocked` event.
     """
 
     since: int
     until: int | None
     level: int
     reason: str
+    rests_on: int
     attempt_id: str | None = None
     unblocked_at: int | None = None
     closed: bool = False
@@ -109,20 +111,27 @@ def on_hit(state: SubjectBlocks, hit: Hit, rule: Rule, policy: Policy) -> Decisi
     if state.unblocked_at is not None and rests_on <= state.unblocked_at:
         return state, []
     previous = state.blocks.get(rule.name)
-    level = 1
     events = []
     if previous is not None:
         if previous.end is None or rests_on <= previous.end:
             return state, []
-        if hit.ts - previous.end < policy.forget_level_after_ms:
-            level = previous.level + 1
         if not previous.closed:
             events.append(_expired(hit.subject, rule.name, previous, previous.end))
+    level = _next_level(previous, hit.ts, policy)
     duration = rule.duration_ms(level)
     until = None if duration is None else hit.ts + duration
-    block = Block(hit.ts, until, level, rule.reason, hit.attempt_id)
+    block = Block(hit.ts, until, level, rule.reason, rests_on, hit.attempt_id)
     events.append(_event(EventKind.BLOCKED, hit.ts, hit.subject, rule.name, block))
     return state.with_block(rule.name, block), events
+
+
+def on_command(state: SubjectBlocks, command: Command, policy: Policy) -> Decision:
+    """Blocks or unblocks by hand. An older command than the last one changes nothing."""
+    if state.unblocked_at is not None and command.ts <= state.unblocked_at:
+        return state, []
+    if command.action is Action.UNBLOCK:
+        return _unblock(state, command)
+    return _block(state, command, policy)
 
 
 def on_time(state: SubjectBlocks, subject: Subject, now: int, policy: Policy) -> Decision:
@@ -137,7 +146,7 @@ def on_time(state: SubjectBlocks, subject: Subject, now: int, policy: Policy) ->
         if kept.end is None or now < kept.end + _remembered_ms(policy):
             blocks[rule] = kept
     unblocked_at = state.unblocked_at
-    if unblocked_at is not None and unblocked_at + _remembered_ms(policy) <= now:
+    if unblocked_at is not None and unblocked_at + _unblock_remembered_ms(policy) <= now:
         unblocked_at = None
     return SubjectBlocks(blocks, unblocked_at), events
 
@@ -148,20 +157,26 @@ def next_wakeup(state: SubjectBlocks, subject: Subject, now: int, policy: Policy
     Blocks are reasserted at a moment of the minute that is the subject's own, which spreads the
     writes and lets a timer that is set twice be one timer.
     """
-    due = [
-        max(now + 1, block.end)
-        for block in state.blocks.values()
-        if not block.closed and block.end is not None
-    ]
+    due = [max(now + 1, end) for end in open_ends(state)]
     if redis_entries(state, now):
         offset = zlib.crc32(subject.key.encode()) % REASSERT_EVERY_MS
         due.append(now + REASSERT_EVERY_MS - (now - offset) % REASSERT_EVERY_MS)
     elif not due:
-        ends = [block.end for block in state.blocks.values() if block.end is not None]
+        due = [
+            max(now + 1, block.end + _remembered_ms(policy))
+            for block in state.blocks.values()
+            if block.end is not None
+        ]
         if state.unblocked_at is not None:
-            ends.append(state.unblocked_at)
-        due.extend(max(now + 1, end + _remembered_ms(policy)) for end in ends)
+            due.append(max(now + 1, state.unblocked_at + _unblock_remembered_ms(policy)))
     return min(due, default=None)
+
+
+def open_ends(state: SubjectBlocks) -> list[int]:
+    """The ends of the blocks whose end has not been announced yet."""
+    return [
+        block.end for block in state.blocks.values() if not block.closed and block.end is not None
+    ]
 
 
 def redis_entries(state: SubjectBlocks, now: int) -> dict[str, RedisEntry]:
@@ -203,6 +218,61 @@ def decode_state(text: str) -> SubjectBlocks:
 def _remembered_ms(policy: Policy) -> int:
     """How long after its end a block still matters: for the next level, or for late attempts."""
     return max(policy.forget_level_after_ms, policy.longest_window_ms) + _LATENESS_MS
+
+
+def _unblock_remembered_ms(policy: Policy) -> int:
+    """How long an unblock matters to failures from before it, which may still arrive."""
+    return policy.longest_window_ms + _LATENESS_MS
+
+
+def _unblock(state: SubjectBlocks, command: Command) -> Decision:
+    """Ends every block that began by then, or that rests on failures from before.
+
+    The latter because the hit may have been judged before the command was read.
+    """
+    events = []
+    blocks = dict(state.blocks)
+    for rule, block in state.blocks.items():
+        ended = block.end is not None and block.end <= command.ts
+        if ended or min(block.since, block.rests_on) > command.ts:
+            continue
+        at = max(command.ts, block.since)
+        level = 0 if command.reset_levels else block.level
+        blocks[rule] = replace(block, unblocked_at=at, closed=True, level=level)
+        if not block.closed:
+            events.append(_unblocked(command, rule, block, at))
+    if command.reset_levels:
+        blocks = {rule: replace(block, level=0) for rule, block in blocks.items()}
+    return SubjectBlocks(blocks, command.ts), events
+
+
+def _block(state: SubjectBlocks, command: Command, policy: Policy) -> Decision:
+    previous = state.blocks.get(OPERATOR_RULE)
+    events = []
+    if previous is not None:
+        if command.ts <= previous.since:
+            return state, []
+        if previous.end is None or previous.end > command.ts:
+            events.append(_unblocked(command, OPERATOR_RULE, previous, command.ts))
+        elif not previous.closed:
+            events.append(_expired(command.subject, OPERATOR_RULE, previous, previous.end))
+    level = _next_level(previous, command.ts, policy)
+    block = Block(command.ts, command.until, level, command.reason, rests_on=command.ts)
+    event = _event(EventKind.BLOCKED, command.ts, command.subject, OPERATOR_RULE, block)
+    events.append(replace(event, by=command.by))
+    return state.with_block(OPERATOR_RULE, block), events
+
+
+def _next_level(previous: Block | None, ts: int, policy: Policy) -> int:
+    if previous is None:
+        return 1
+    forgotten = previous.end is not None and ts - previous.end >= policy.forget_level_after_ms
+    return 1 if forgotten else previous.level + 1
+
+
+def _unblocked(command: Command, rule: str, block: Block, at: int) -> BlockEvent:
+    event = _event(EventKind.UNBLOCKED, at, command.subject, rule, block)
+    return replace(event, reason=command.reason, by=command.by)
 
 
 def _expired(subject: Subject, rule: str, block: Block, end: int) -> BlockEvent:

@@ -13,7 +13,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,16 +116,26 @@ def read_recording(path: Path) -> list[Attempt]:
     return attempts
 
 
+def disorder_ms(attempts: Sequence[Attempt]) -> int:
+    """How much earlier than one before it an attempt can be."""
+    worst = latest = 0
+    for attempt in attempts:
+        latest = max(latest, attempt.ts)
+        worst = max(worst, latest - attempt.ts)
+    return worst
+
+
 def replay(stack: Stack, attempts: list[Attempt], policy_text: str) -> list[BlockEvent]:
     """Every event that the job makes of these attempts under a policy, each once."""
     names = Names.fresh()
     flink = FlinkRest(stack.flink_url)
     wanted = {names.attempts: _KEPT_FOR_EVER, names.events: _KEPT_FOR_EVER}
-    topics.create_topics(stack.kafka_bootstrap, wanted)
+    # One partition: attempts of equal time keep the order of the recording.
+    topics.create_topics(stack.kafka_bootstrap, wanted, partitions=1)
     try:
         with _progress() as progress:
             _load(stack, names, attempts, progress)
-            _run(flink, names, policy_text, len(attempts), progress)
+            _run(flink, names, policy_text, attempts, progress)
         return read_events(stack, names.events)
     finally:
         _clean_up(stack, flink, names)
@@ -194,15 +204,25 @@ def _load(stack: Stack, names: Names, attempts: list[Attempt], progress: Progres
         producer.close(timeout=5)
 
 
-def _run(flink: FlinkRest, names: Names, policy_text: str, total: int, progress: Progress) -> None:
+def _run(
+    flink: FlinkRest,
+    names: Names,
+    policy_text: str,
+    attempts: list[Attempt],
+    progress: Progress,
+) -> None:
+    total = len(attempts)
     settings = {
         "job_name": names.job,
         "attempts_topic": names.attempts,
         "events_topic": names.events,
+        "rejected_topic": None,
+        "commands_topic": None,
         "policy_text": policy_text,
         "policy_file": None,
         "redis_url": None,
         "bounded": True,
+        "watermark_delay_ms": disorder_ms(attempts),
     }
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         jar = job.jar_with_settings(Path(folder) / f"{names.job}.jar", settings)

@@ -75,10 +75,10 @@ def test_history_reaches_neither_redis_nor_the_live_topic(stack: Stack) -> None:
 
 def test_stranger_sees_why_a_policy_is_refused(stack: Stack) -> None:
     attempts = replay.read_recording(DATA / "disorder.ndjson")[:1]
-    unsupported = (
-        "rules:\n  - {name: spray, subject: ip, count: distinct_users, threshold: 3,"
+    wrong = (
+        "rules:\n  - {name: spray, subject: ip, count: distinct_ips, threshold: 3,"
         " within: 1m, block: [1h]}\nforget_level_after: 1d\n"
     )
 
-    with pytest.raises(FlinkError, match="spray"):
-        replay.replay(stack, attempts, unsupported)
+    with pytest.raises(FlinkError, match="distinct_users"):
+        replay.replay(stack, attempts, wrong)

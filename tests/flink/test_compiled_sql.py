@@ -1,36 +1,55 @@
-"""The compiled SQL on a Flink mini cluster finds the hits that the definition demands."""
+"""The compiled job on a Flink mini cluster makes the blocks that the definition demands."""
 
-import json
 import random
-from collections import defaultdict, deque
 from pathlib import Path
 
 import pytest
 
-from flink_jobs.rules_sql import ATTEMPTS, hits_sql
-from login_blocking.policy import Policy, Rule
+from login_blocking.attempts import Attempt, Outcome
+from login_blocking.events import BlockEvent, EventKind
+from login_blocking.policy_file import parse_policy
+from tests.support import reference
 
 pytestmark = [
     pytest.mark.flink,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore"),  # PyFlink's own, and those of what it imports
 ]
 
-RULES = (
-    Rule("five", "user", "failures", 5, 60_000, (None,)),
-    Rule("two", "user", "failures", 2, 1_000, (None,)),
-    Rule("three-slow", "user", "failures", 3, 600_000, (None,)),
-)
+BEGINNING = 1_795_500_000_000
+"""Not the epoch itself: Flink takes a row of time 0 for late."""
 
-Attempt = dict[str, str | int | None]
+POLICY = """
+rules:
+  - {name: two, subject: user, count: failures, threshold: 2, within: 1s, block: [1ms]}
+  - {name: five, subject: user, count: failures, threshold: 5, within: 60s, block: [1s, 20s]}
+  - {name: slow, subject: user, count: failures, threshold: 3, within: 10m, block: [forever]}
+  - {name: reset, subject: user, count: failures, threshold: 3, within: 60s, block: [1s],
+     reset_on_success: true}
+  - {name: ip-three, subject: ip, count: failures, threshold: 3, within: 10s, block: [1ms]}
+  - {name: ip-reset, subject: ip, count: failures, threshold: 3, within: 60s, block: [1s],
+     reset_on_success: true}
+  - {name: spraying, subject: ip, count: distinct_users, threshold: 3, within: 20s, block: [1s]}
+  - {name: distributed, subject: user, count: distinct_ips, threshold: 3, within: 30s, block: [1s]}
+forget_level_after: 30d
+"""
 
 
-def test_hits_are_those_of_the_definition(tmp_path: Path) -> None:
+def test_blocks_are_those_of_the_definition(tmp_path: Path) -> None:
+    from tools import history  # noqa: PLC0415 — PyFlink is slow to load
+
     attempts = [*_at_the_edges(), *_random_streams(random.Random(20261124), 2_000)]
-    source = tmp_path / "attempts.json"
-    source.write_text("".join(json.dumps(attempt) + "\n" for attempt in attempts))
 
-    assert _run(source) == _expected(attempts)
+    judged = history.judge(attempts, POLICY)
+
+    started = [event for event in judged if event.event is EventKind.BLOCKED]
+    expected = _facts(reference.blocks(parse_policy(POLICY), attempts))
+    assert _facts(started) == expected
+    assert {rule for rule, *_ in expected} == {rule.name for rule in parse_policy(POLICY).rules}
+
+
+def _facts(events: list[BlockEvent]) -> set[tuple[str, str, int, int | None, int]]:
+    return {(e.rule, e.subject, e.since, e.until, e.level) for e in events}
 
 
 def _at_the_edges() -> list[Attempt]:
@@ -39,63 +58,19 @@ def _at_the_edges() -> list[Attempt]:
     late = [60_000, 50_000, 40_000, 30_000, 1]
     streams = {"inside": inside, "outside": outside, "late": late, "equal": [7] * 6}
     return [
-        _attempt(f"{user}-{number}", user, ts, "failure")
+        Attempt(f"{user}-{number}", BEGINNING + ts, user, None, Outcome.FAILURE)
         for user, times in streams.items()
         for number, ts in enumerate(times)
     ]
 
 
 def _random_streams(rng: random.Random, streams: int) -> list[Attempt]:
+    """Out of order, with equal times, successes between, and subjects that were not recorded."""
     attempts = []
+    outcomes = [Outcome.FAILURE] * 7 + [Outcome.SUCCESS] * 2 + [Outcome.BLOCKED, Outcome.LIMITED]
     for number in range(streams * 8):
         user = None if rng.random() < 0.02 else f"user{rng.randrange(streams)}"
-        outcome = rng.choice(["failure"] * 8 + ["success", "blocked", "limited"])
+        ip = None if user and rng.random() < 0.02 else f"198.51.{rng.randrange(streams)}"
         ts = rng.choice([rng.randrange(120_000), rng.randrange(120) * 1_000])
-        attempts.append(_attempt(f"r{number}", user, ts, outcome))
+        attempts.append(Attempt(f"r{number}", BEGINNING + ts, user, ip, rng.choice(outcomes)))
     return attempts
-
-
-def _attempt(identity: str, user: str | None, ts: int, outcome: str) -> Attempt:
-    return {"id": identity, "ts": ts, "user": user, "ip": None, "outcome": outcome}
-
-
-def _expected(attempts: list[Attempt]) -> set[tuple[str, str, str, int, int]]:
-    hits = set()
-    for rule in RULES:
-        last: defaultdict[str, deque[int]] = defaultdict(deque)
-        for attempt in attempts:
-            user, ts = attempt["user"], attempt["ts"]
-            if not isinstance(user, str) or attempt["outcome"] != "failure":
-                continue
-            assert isinstance(ts, int)
-            times = last[user]
-            times.append(ts)
-            if len(times) > rule.threshold:
-                times.popleft()
-            if len(times) == rule.threshold and abs(ts - times[0]) < rule.within_ms:
-                hits.add((rule.name, user, str(attempt["id"]), ts, times[0]))
-    return hits
-
-
-def _run(source: Path) -> set[tuple[str, str, str, int, int]]:
-    from pyflink.table import EnvironmentSettings, TableEnvironment  # noqa: PLC0415 — slow to load
-
-    tables = TableEnvironment.create(EnvironmentSettings.in_streaming_mode())
-    tables.get_config().set("table.exec.resource.default-parallelism", "1")
-    tables.execute_sql(
-        f"""CREATE TEMPORARY TABLE {ATTEMPTS} (
-          id STRING, ts BIGINT, `user` STRING, ip STRING, outcome STRING, arrival AS PROCTIME()
-        ) WITH ('connector' = 'filesystem', 'path' = 'file://{source}', 'format' = 'json')"""
-    )
-    # Through files: Python fetches a row of a result at a time, which is slow.
-    found = source.parent / "hits"
-    tables.execute_sql(
-        f"""CREATE TEMPORARY TABLE hits (
-          subject_type STRING, subject STRING, rule STRING, ts BIGINT, oldest BIGINT,
-          attempt_id STRING
-        ) WITH ('connector' = 'filesystem', 'path' = 'file://{found}', 'format' = 'json')"""
-    )
-    tables.execute_sql(f"INSERT INTO hits {hits_sql(Policy(RULES, 1))}").wait()
-    lines = [line for file in found.iterdir() for line in file.read_text().splitlines()]
-    hits = map(json.loads, lines)
-    return {(h["rule"], h["subject"], h["attempt_id"], h["ts"], h["oldest"]) for h in hits}

@@ -6,19 +6,23 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from kafka.errors import TopicAlreadyExistsError
 
-from login_blocking.names import BLOCK_EVENTS, LOGIN_ATTEMPTS
+from login_blocking.attempts import FUTURE_REFUSED_MS
+from login_blocking.names import (
+    BLOCK_COMMANDS,
+    BLOCK_EVENTS,
+    LOGIN_ATTEMPTS,
+    LOGIN_ATTEMPTS_REJECTED,
+)
 
 PARTITIONS: Final = 8
 """A multiple of every parallelism that is planned: 1, 2, 4, 8."""
-
-FUTURE_REFUSED_MS: Final = 60_000
-"""A stamp further ahead of the broker's clock is refused: it would run event time away."""
 
 _ATTEMPTS_CONFIG: Final = {
     "message.timestamp.type": "CreateTime",
     "message.timestamp.after.max.ms": str(FUTURE_REFUSED_MS),
     "retention.ms": str(7 * 86_400_000),
 }
+_REJECTED_CONFIG: Final = {"retention.ms": str(30 * 86_400_000)}
 _HISTORY_CONFIG: Final = {"retention.ms": "-1"}
 """Block events are the audit trail and what Redis is rebuilt from: kept until people say so."""
 
@@ -27,16 +31,23 @@ def create(bootstrap: str) -> str:
     """Creates the topics that are missing; says what it did."""
     return create_topics(
         bootstrap,
-        {LOGIN_ATTEMPTS: _ATTEMPTS_CONFIG, BLOCK_EVENTS: _HISTORY_CONFIG},
+        {
+            LOGIN_ATTEMPTS: _ATTEMPTS_CONFIG,
+            LOGIN_ATTEMPTS_REJECTED: _REJECTED_CONFIG,
+            BLOCK_COMMANDS: _HISTORY_CONFIG,
+            BLOCK_EVENTS: _HISTORY_CONFIG,
+        },
     )
 
 
-def create_topics(bootstrap: str, wanted: dict[str, dict[str, str]]) -> str:
+def create_topics(
+    bootstrap: str, wanted: dict[str, dict[str, str]], partitions: int = PARTITIONS
+) -> str:
     """Creates topics with their settings where there are none of that name."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
     try:
         missing = sorted(set(wanted) - set(admin.list_topics()))
-        new = [NewTopic(name, PARTITIONS, 1, topic_configs=wanted[name]) for name in missing]
+        new = [NewTopic(name, partitions, 1, topic_configs=wanted[name]) for name in missing]
         if new:
             admin.create_topics(new)
     except TopicAlreadyExistsError:

@@ -1,36 +1,53 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from flink_jobs.rules_sql import UnsupportedRuleError, hits_sql, state_ttl_ms
-from login_blocking.policy import Policy, Rule
+from flink_jobs.rules_sql import hits_sql, interval_sql, state_name, state_ttl_ms
+from login_blocking.policy import Rule
 
-USER_FAILURES = Rule("user-failures", "user", "failures", 5, 60_000, (None,))
+SNAPSHOTS = Path(__file__).parent / "snapshots"
 
-
-def test_failures_of_a_user_are_one_lag_over_arrival() -> None:
-    sql = hits_sql(Policy((USER_FAILURES,), 1))
-
-    assert sql == (
-        "WITH lagged AS (\n"
-        "SELECT `user` AS subject, ts, id AS attempt_id,\n"
-        "  LAG(ts, 4) OVER (PARTITION BY `user` ORDER BY arrival) AS oldest_of_5\n"
-        "FROM login_attempts\n"
-        "WHERE outcome = 'failure' AND `user` IS NOT NULL\n"
-        ")\n"
-        "SELECT 'user' AS subject_type, subject, 'user-failures' AS rule, ts,\n"
-        "  oldest_of_5 AS oldest, attempt_id\n"
-        "FROM lagged\n"
-        "WHERE ABS(ts - oldest_of_5) < 60000"
-    )
+RULES = [
+    Rule("user-failures", "user", "failures", 5, 60_000, (None,)),
+    Rule("user-reset", "user", "failures", 5, 60_000, (None,), reset_on_success=True),
+    Rule("ip-failures", "ip", "failures", 20, 600_000, (None,)),
+    Rule("ip-reset", "ip", "failures", 20, 600_000, (None,), reset_on_success=True),
+    Rule("spraying", "ip", "distinct_users", 10, 600_000, (None,)),
+    Rule("distributed", "user", "distinct_ips", 5, 90_061_001, (None,)),
+]
 
 
-def test_rule_that_is_not_compiled_yet_is_refused_by_name() -> None:
-    spraying = Rule("spraying", "ip", "distinct_users", 10, 600_000, (None,))
-
-    with pytest.raises(UnsupportedRuleError, match="spraying"):
-        hits_sql(Policy((USER_FAILURES, spraying), 1))
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_sql_of_each_kind_of_rule_is_the_one_kept(rule: Rule) -> None:
+    assert hits_sql(rule) + "\n" == (SNAPSHOTS / f"{rule.name}.sql").read_text()
 
 
-def test_counts_outlive_the_longest_window() -> None:
-    slow = Rule("slow", "user", "failures", 5, 600_000, (None,))
+def test_interval_is_exact_to_the_millisecond() -> None:
+    text = "INTERVAL '1 01:01:01.001' DAY(2) TO SECOND(3)"
 
-    assert state_ttl_ms(Policy((USER_FAILURES, slow), 1)) > 600_000
+    assert interval_sql(90_061_001) == text
+
+
+def test_rule_keeps_its_counts_as_long_as_it_counts_the_same() -> None:
+    rule = RULES[0]
+
+    assert state_name(replace(rule, block_ms=(1, 2))) == state_name(rule)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(RULES[0], threshold=6),
+        replace(RULES[0], within_ms=60_001),
+        replace(RULES[0], reset_on_success=True),
+        replace(RULES[0], count="distinct_ips"),
+        replace(RULES[0], name="other"),
+    ],
+)
+def test_rule_that_counts_otherwise_starts_afresh(changed: Rule) -> None:
+    assert state_name(changed) != state_name(RULES[0])
+
+
+def test_counts_outlive_the_window() -> None:
+    assert all(state_ttl_ms(rule) > rule.within_ms for rule in RULES)

@@ -48,7 +48,7 @@ def kinds(events: list[BlockEvent]) -> list[EventKind]:
 def test_first_hit_blocks_from_its_own_time_at_level_one() -> None:
     state, events = judge(hit(10_000))
 
-    assert state.blocks[RULE.name] == Block(10_000, 11_000, 1, RULE.reason, "a10000")
+    assert state.blocks[RULE.name] == Block(10_000, 11_000, 1, RULE.reason, 10_000, "a10000")
     assert kinds(events) == [EventKind.BLOCKED]
     assert (events[0].ts, events[0].until, events[0].attempt_id) == (10_000, 11_000, "a10000")
 
@@ -92,7 +92,7 @@ def test_late_hit_before_its_oldest_failure_rests_on_its_own_time() -> None:
 def test_last_duration_repeats() -> None:
     state, _ = judge(hit(10_000), hit(12_000), hit(20_000))
 
-    assert state.blocks[RULE.name] == Block(20_000, 25_000, 3, RULE.reason, "a20000")
+    assert state.blocks[RULE.name] == Block(20_000, 25_000, 3, RULE.reason, 20_000, "a20000")
 
 
 @pytest.mark.parametrize(("after", "level"), [(FORGET - 1, 2), (FORGET, 1), (FORGET + 1, 1)])
@@ -112,14 +112,23 @@ def test_level_survives_until_late_attempts_have_met_it() -> None:
 
 
 @pytest.mark.parametrize(("before", "left"), [(1, 1), (0, 0)])
-def test_block_and_unblock_are_forgotten_after_level_and_lateness(before: int, left: int) -> None:
+def test_block_is_forgotten_after_level_and_lateness(before: int, left: int) -> None:
     state, _ = judge(hit(10_000))
-    state = replace(state, unblocked_at=11_000)
 
     state, _ = on_time(state, ALICE, 11_000 + FORGET + DAY - before, POLICY)
 
     assert len(state.blocks) == left
-    assert (state.unblocked_at is not None) is bool(left)
+
+
+@pytest.mark.parametrize(("before", "remembered"), [(1, True), (0, False)])
+def test_unblock_is_forgotten_after_window_and_lateness(before: int, remembered: bool) -> None:  # noqa: FBT001
+    state = SubjectBlocks({}, 11_000)
+    after = 11_000 + RULE.within_ms + DAY
+
+    assert next_wakeup(state, ALICE, 11_001, POLICY) == after
+    state, _ = on_time(state, ALICE, after - before, POLICY)
+
+    assert (state.unblocked_at is not None) is remembered
 
 
 def test_for_ever_block_never_ends_and_is_never_forgotten() -> None:
@@ -200,7 +209,7 @@ def test_redis_holds_a_block_until_its_end(now: int, held: int) -> None:
 
 @pytest.mark.parametrize(("before", "held"), [(1, 1), (0, 0)])
 def test_redis_holds_a_tombstone_for_its_time(before: int, held: int) -> None:
-    block = Block(10_000, None, 1, "r", unblocked_at=10_000, closed=True)
+    block = Block(10_000, None, 1, "r", 10_000, unblocked_at=10_000, closed=True)
     state = SubjectBlocks({RULE.name: block}, 10_000)
 
     entries = redis_entries(state, 10_000 + TOMBSTONE_KEPT_MS - before)

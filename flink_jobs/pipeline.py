@@ -1,0 +1,69 @@
+"""From attempts to block events: one query a rule, all hits into one operator."""
+
+from collections import Counter
+from typing import Any
+
+import cloudpickle
+from pyflink.datastream import DataStream
+from pyflink.table import StreamTableEnvironment
+
+from flink_jobs import attempts_source, by_value
+from flink_jobs.lifecycle import EVENT_TYPE, BlockLifecycle
+from flink_jobs.rules_sql import hits_sql, state_name, state_ttl_ms
+from login_blocking.policy import Policy
+
+
+def block_events(
+    tables: StreamTableEnvironment,
+    attempts: DataStream,
+    policy: Policy,
+    lifecycle: BlockLifecycle,
+    commands: DataStream | None = None,
+) -> DataStream:
+    """The block events of a policy, as rows of EVENT_TYPE."""
+    cloudpickle.register_pickle_by_value(by_value)
+    tables.get_config().set("python.execution-mode", "thread")
+    attempts_source.register(tables, attempts)
+    name_operators(attempts, "attempts")
+    judged = []
+    for rule in policy.rules:
+        tables.get_config().set("table.exec.state.ttl", f"{state_ttl_ms(rule)} ms")
+        hits = tables.to_data_stream(
+            tables.sql_query(f"SELECT *, CAST(NULL AS STRING) AS command FROM ({hits_sql(rule)})")  # noqa: S608
+        )
+        name_operators(hits, state_name(rule))
+        judged.append(hits)
+    if commands is not None:
+        name_operators(commands, "commands")
+        judged.append(commands)
+    first, *others = judged
+    return (
+        (first.union(*others) if others else first)
+        .key_by(by_value.subject_of)
+        .process(lifecycle, output_type=EVENT_TYPE)
+        .name("block lifecycle")
+        .uid("block-lifecycle")
+    )
+
+
+def name_operators(stream: DataStream, prefix: str) -> None:
+    """Gives the operators of a query names of their own in snapshots, where they have none yet.
+
+    Those that Flink would make up depend on the whole job: a changed rule would cost all others
+    their counts.
+    """
+    seen: Counter[str] = Counter()
+    _name(stream._j_data_stream.getTransformation(), prefix, seen)  # noqa: SLF001 — no other way in
+
+
+def _name(transformation: Any, prefix: str, seen: Counter[str]) -> None:  # noqa: ANN401 — a Java object
+    if transformation.getUid() is not None:
+        return
+    kind = transformation.getClass().getSimpleName()
+    operator = transformation.getName().partition("[")[0].partition("(")[0].strip()
+    if kind in ("PartitionTransformation", "UnionTransformation"):
+        operator = kind
+    seen[operator] += 1
+    transformation.setUid(f"{prefix}-{operator}-{seen[operator]}")
+    for above in transformation.getInputs():
+        _name(above, prefix, seen)
