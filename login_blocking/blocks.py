@@ -211,7 +211,11 @@ def encode_state(state: SubjectBlocks) -> str:
 def decode_state(text: str) -> SubjectBlocks:
     """The state that `encode_state` wrote."""
     document = json.loads(text)
-    blocks = {rule: Block(**block) for rule, block in document["blocks"].items()}
+    blocks = {
+        # Snapshots of 0.1.0 know no `rests_on`.
+        rule: Block(**{"rests_on": block["since"], **block})
+        for rule, block in document["blocks"].items()
+    }
     return SubjectBlocks(blocks, document["unblocked_at"])
 
 
