@@ -5,7 +5,6 @@ end, no Redis. The live job sees none of it.
 """
 
 import argparse
-import gzip
 import json
 import signal
 import sys
@@ -17,30 +16,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from login_blocking.attempts import Attempt, Outcome
+from login_blocking.attempts import Attempt
 from login_blocking.events import BlockEvent, EventKind
 from login_blocking.events import decode as decode_event
 from login_blocking.policy_file import PolicyError, parse_policy
 from tools.flink_rest import ENDED, FlinkError, FlinkRest
+from tools.recordings import RecordingError, read_recording
 from tools.stack import job, layout, topics
 from tools.stack.layout import ROOT, NoStackError, Stack
 
-_NAMESPACE: Final = uuid.UUID("0d8d3c64-7c0e-4a5e-9d52-6f4f6a1f6b0e")
 _KEPT_FOR_EVER: Final = {"retention.ms": "-1"}
 """History has old stamps: the broker would delete it while it is read."""
 
 _FLINK_AWAY_S: Final = 120.0
 _console = Console(highlight=False)
-
-
-class RecordingError(ValueError):
-    """A line of a recording that is no attempt; the message tells file, line and reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ class Names:
 def main() -> int:
     """Runs the command line; its exit status."""
     parser = argparse.ArgumentParser(prog="tools.replay", description=__doc__)
-    parser.add_argument("data", type=Path, help="recorded attempts, NDJSON, gzipped or plain")
+    parser.add_argument("data", type=Path, help="recorded attempts, in any format of tools.backtest")
     parser.add_argument("--policy", required=True, help="a file, or the name of a shipped policy")
     parser.add_argument("--out", type=Path, help="write the blocks here, one JSON object a line")
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
@@ -90,30 +85,6 @@ def policy_file(name: str) -> Path:
     """A policy by its file, or by the name of one in policies/."""
     shipped = ROOT / "policies" / f"{name}.yaml"
     return shipped if shipped.is_file() else Path(name)
-
-
-def read_recording(path: Path) -> list[Attempt]:
-    """The attempts of a recording: `{"ts","user","ip","success"}` a line; raises RecordingError.
-
-    An attempt's id is a function of its place in the file, so a second replay writes it again.
-    """
-    attempts = []
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    row: dict[str, Any] = json.loads(line)
-                    outcome = Outcome.SUCCESS if row["success"] else Outcome.FAILURE
-                    ts, user, ip = int(row["ts"]), row["user"], row["ip"]
-                except (ValueError, KeyError, TypeError) as error:
-                    raise RecordingError(
-                        f"{path}, line {number}: no attempt ({error!r})"
-                    ) from error
-                identity = str(uuid.uuid5(_NAMESPACE, str(number)))
-                attempts.append(Attempt(identity, ts, user, ip, outcome))
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise RecordingError(f"{path}: not a whole gzip file") from error
-    return attempts
 
 
 def disorder_ms(attempts: Sequence[Attempt]) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from login_blocking.events import EventKind
-from tools.replay import block_lines, policy_file, read_recording, replay
+from tools.recordings import read_recording
+from tools.replay import block_lines, policy_file, replay
 from tools.stack import layout
 from tools.stack.layout import NoStackError
 

@@ -8,6 +8,7 @@ import requests
 
 from tools import demo, replay
 from tools.flink_rest import FlinkError
+from tools.recordings import read_recording
 from tools.stack.layout import ROOT, Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -54,7 +55,7 @@ def test_blocked_user_is_shown_with_rule_and_end(stack: Stack) -> None:
 def test_recorded_attempts_lead_to_the_expected_blocks(stack: Stack, name: str) -> None:
     policy = replay.policy_file("seed").read_text()
 
-    events = replay.replay(stack, replay.read_recording(DATA / name), policy)
+    events = replay.replay(stack, read_recording(DATA / name), policy)
 
     expected = DATA / "expected" / f"{name.partition('.')[0]}.seed.ndjson"
     assert replay.block_lines(events) == expected.read_text().splitlines()
@@ -62,7 +63,7 @@ def test_recorded_attempts_lead_to_the_expected_blocks(stack: Stack, name: str) 
 
 def test_history_reaches_neither_redis_nor_the_live_topic(stack: Stack) -> None:
     policy = replay.policy_file("seed").read_text()
-    attempts = replay.read_recording(DATA / "disorder.ndjson")
+    attempts = read_recording(DATA / "disorder.ndjson")
 
     blocked = {event.subject for event in replay.replay(stack, attempts, policy)}
 
@@ -74,7 +75,7 @@ def test_history_reaches_neither_redis_nor_the_live_topic(stack: Stack) -> None:
 
 
 def test_stranger_sees_why_a_policy_is_refused(stack: Stack) -> None:
-    attempts = replay.read_recording(DATA / "disorder.ndjson")[:1]
+    attempts = read_recording(DATA / "disorder.ndjson")[:1]
     wrong = (
         "rules:\n  - {name: spray, subject: ip, count: distinct_ips, threshold: 3,"
         " within: 1m, block: [1h]}\nforget_level_after: 1d\n"

@@ -42,12 +42,16 @@ def found(lines: Iterable[Line], how: Reading) -> Iterator[Found | Note]:
     wanted = _path(how.login_path)
     for number, line in text_lines(lines):
         match = _LINE.fullmatch(line)
-        method, _, target = "" if match is None else match["request"].partition(" ")
-        if match is None or method != "POST" or _path(target.rpartition(" ")[0]) != wanted:
+        if match is None or not _is_login(match["request"], wanted):
             yield Note.OTHER
             continue
         outcome = _outcome(int(match["status"]), how)
         yield Note.OTHER if outcome is None else _found(number, match, outcome)
+
+
+def _is_login(request: str, wanted: str) -> bool:
+    method, _, rest = request.partition(" ")
+    return method == "POST" and _path(rest.rpartition(" ")[0]) == wanted
 
 
 def _outcome(status: int, how: Reading) -> Outcome | None:
@@ -76,8 +80,6 @@ def _found(number: int, match: re.Match[str], outcome: Outcome) -> Found | Note:
 def _ts(match: re.Match[str]) -> int:
     hour, minute, second = (int(part) for part in match["clock"].split(":"))
     offset = timedelta(hours=int(match["zone"][:2]), minutes=int(match["zone"][2:]))
-    moment = datetime(
-        int(match["year"]), MONTHS[match["month"]], int(match["day"]), hour, minute, min(second, 59),
-        tzinfo=timezone(-offset if match["sign"] == "-" else offset),
-    )  # fmt: skip
-    return milliseconds(moment)
+    zone = timezone(-offset if match["sign"] == "-" else offset)
+    year, month, day = int(match["year"]), MONTHS[match["month"]], int(match["day"])
+    return milliseconds(datetime(year, month, day, hour, minute, min(second, 59), tzinfo=zone))

@@ -60,7 +60,10 @@ _FIRST_S: Final = 10**8
 
 def recognises(line: str) -> bool:
     """Whether a line looks like one of column names."""
-    header = _header(line)
+    try:
+        header = _header(line)
+    except csv.Error:
+        return False
     return len(header) > 1 and _usual(header, "ts") is not None
 
 
@@ -69,7 +72,10 @@ def found(lines: Iterable[Line], how: Reading) -> Iterator[Found]:
     rest = iter(lines)
     number, first = next(((n, line) for n, line in rest if line.strip()), (1, b""))
     header_text = _text(number, first)
-    header = _header(header_text)
+    try:
+        header = _header(header_text)
+    except csv.Error as error:
+        raise LineError(number, f"no column names ({error})") from error
     columns = _columns(number, header, how.columns)
     rows = csv.reader(
         (_text(n, line) for n, line in rest), delimiter=_delimiter(header_text), strict=True

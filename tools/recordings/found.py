@@ -1,4 +1,4 @@
-"""What every reader of a file finds in its lines, and the spelling of users, addresses and times."""
+"""What the readers find in lines, and the spelling of users, addresses and times."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -99,7 +99,7 @@ def address_or_none(text: str) -> str | None:
 
 
 def unescaped(text: str) -> str:
-    r"""Text as it was before a server escaped it for its log: `\303\251`, `\xC3\xA9`, `\\`, `\"`."""
+    r"""Text as it was before a server escaped it for its log: `\303\251`, `\xC3`, `\\`, `\"`."""
     return text if "\\" not in text else _ESCAPED.sub(_unescape, text)
 
 

@@ -68,7 +68,8 @@ def read(path: Path, form: Format | None = None, how: Reading | None = None) -> 
     try:
         with path.open("rb") as file:
             packed = file.peek(2)[:2] == _GZIP_MAGIC
-            lines: Iterator[Line] = enumerate(_marked(gzip.open(file) if packed else file), start=1)
+            content = gzip.GzipFile(fileobj=file) if packed else file
+            lines: Iterator[Line] = enumerate(_marked(content), start=1)
             first = list(islice(lines, _LOOKED_AT_LINES))
             form = form or _format(path, first)
             for item in _READERS[form](chain(first, lines), how):
