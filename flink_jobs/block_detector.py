@@ -13,11 +13,10 @@ from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import attempts_source
 from flink_jobs.lifecycle import BlockLifecycle
-from flink_jobs.pipeline import block_events
+from flink_jobs.pipeline import block_events, commands_sql
 from flink_jobs.resources import resource
-from flink_jobs.rules_sql import ATTEMPTS, nullable_text
+from flink_jobs.rules_sql import ATTEMPTS
 from flink_jobs.settings import Settings, load_settings
-from login_blocking.policy import OPERATOR_RULE
 from login_blocking.policy_file import PolicyError, parse_policy
 
 
@@ -32,7 +31,12 @@ def run(settings: Settings) -> None:
     attempts = attempts_source.from_kafka(tables, settings)
     commands = None if settings.commands_topic is None else _commands(tables, settings)
     redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    lifecycle = BlockLifecycle(policy, redis_url, resource("apply_block.lua"))
+    lifecycle = BlockLifecycle(
+        policy,
+        redis_url,
+        resource("apply_block.lua"),
+        in_time_order=settings.bounded and commands is not None,
+    )
     events = block_events(tables, attempts, policy, lifecycle, commands)
 
     tables.execute_sql(events_table(settings))
@@ -49,20 +53,13 @@ def run(settings: Settings) -> None:
 def _commands(tables: StreamTableEnvironment, settings: Settings) -> DataStream:
     """Commands as rows beside hits: the operator reads them itself, in Python."""
     tables.execute_sql(commands_table(settings))
-    return tables.to_data_stream(
-        tables.sql_query(
-            f"""\
-SELECT JSON_VALUE(`value`, '$.subject_type') AS subject_type,
-  JSON_VALUE(`value`, '$.subject') AS subject, {nullable_text(OPERATOR_RULE)} AS rule,
-  CAST(NULL AS BIGINT) AS ts, CAST(NULL AS BIGINT) AS oldest, CAST(NULL AS STRING) AS attempt_id,
-  `value` AS command
-FROM block_commands WHERE `value` IS JSON OBJECT"""  # noqa: S608
-        )
-    )
+    return tables.to_data_stream(tables.sql_query(commands_sql("block_commands")))
 
 
 def commands_table(settings: Settings) -> str:
     """The table of commands over Kafka, as text: they are few."""
+    start = "earliest-offset" if settings.bounded else "group-offsets"
+    bound = "'scan.bounded.mode' = 'latest-offset'," if settings.bounded else ""
     return f"""\
 CREATE TEMPORARY TABLE block_commands (`value` STRING) WITH (
   'connector' = 'kafka',
@@ -70,7 +67,8 @@ CREATE TEMPORARY TABLE block_commands (`value` STRING) WITH (
   'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
   'properties.group.id' = '{settings.job_name}',
   'properties.auto.offset.reset' = 'earliest',
-  'scan.startup.mode' = 'group-offsets',
+  'scan.startup.mode' = '{start}',
+  {bound}
   'format' = 'raw'
 )"""
 

@@ -1,11 +1,13 @@
 """The keyed operator around `login_blocking.blocks`: it decides, this carries out."""
 
+import json
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import ValueStateDescriptor
+from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
 
 from flink_jobs import by_value
 from flink_jobs.redis_writer import BlockWriteError, RedisBlockWriter
@@ -20,28 +22,45 @@ _RETRY_AFTER_MS = 1_000
 EVENT_TYPE = Types.ROW_NAMED(["subject", "event"], [Types.STRING(), Types.STRING()])
 
 
+def block_lifecycle(
+    policy: Policy,
+    redis_url: str | None,
+    script: str,
+    in_time_order: bool,  # noqa: FBT001 — called by position, on the TaskManager
+) -> "BlockLifecycle":
+    """The operator, from what travelled."""
+    return BlockLifecycle(policy, redis_url, script, in_time_order=in_time_order)
+
+
 class BlockLifecycle(KeyedProcessFunction):  # type: ignore[misc]
     """Rows of hits and commands in, block event rows out; Redis is written on the way.
 
     A write that Redis does not take is counted and tried again every second by a timer: the state
     knows the block, so nothing is lost and nothing waits. Without a writer's address (history) it
-    writes nothing, and a block's end comes by event time.
+    writes nothing, and a block's end comes by event time. In history `in_time_order` lets hits and
+    commands, which come from two topics, meet in the order of their times, as they did live.
     """
 
-    def __init__(self, policy: Policy, redis_url: str | None, script: str) -> None:
+    def __init__(
+        self, policy: Policy, redis_url: str | None, script: str, *, in_time_order: bool = False
+    ) -> None:
         self._policy = policy
         self._redis_url = redis_url
         self._script = script
+        self._in_time_order = in_time_order
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Built on the TaskManager from this submission's sources."""
-        return by_value.shipped(
-            __name__, type(self).__name__, (self._policy, self._redis_url, self._script)
-        )
+        arguments = (self._policy, self._redis_url, self._script, self._in_time_order)
+        return by_value.shipped(__name__, "block_lifecycle", arguments)
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Called by Flink before the first row."""
         self._state = runtime_context.get_state(ValueStateDescriptor("blocks", Types.STRING()))
+        if self._in_time_order:
+            self._early = runtime_context.get_list_state(
+                ListStateDescriptor("early", Types.STRING())
+            )
         self._writer = (
             None if self._redis_url is None else RedisBlockWriter(self._redis_url, self._script)
         )
@@ -61,6 +80,27 @@ class BlockLifecycle(KeyedProcessFunction):  # type: ignore[misc]
         ctx: KeyedProcessFunction.Context,
     ) -> Iterator[Row]:
         """One hit, or one command."""
+        if not self._in_time_order:
+            yield from self._judge(value, ctx)
+            return
+        ts = value[3] if value[6] is None else commands.decode(value[6]).ts
+        self._early.add(json.dumps([ts, *(value[n] for n in range(7))]))
+        ctx.timer_service().register_event_time_timer(ts)
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
+        """A block ended, a reassertion or a second try is due: all are the same work."""
+        subject_type, _, key = ctx.get_current_key().partition(":")
+        subject = Subject(subject_type, key)
+        after, events = blocks.on_time(self._remembered(), subject, timestamp, self._policy)
+        yield from self._carry_out(subject, after, events, ctx)
+        if self._in_time_order:
+            waiting = sorted((json.loads(row) for row in self._early.get()), key=itemgetter(0))
+            self._early.update([json.dumps(row) for row in waiting if row[0] > timestamp])
+            for row in waiting:
+                if row[0] <= timestamp:
+                    yield from self._judge(row[1:], ctx)
+
+    def _judge(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:  # noqa: ANN401
         before = self._remembered()
         if value[6] is not None:
             yield from self._obey(value[6], before, ctx)
@@ -89,13 +129,6 @@ class BlockLifecycle(KeyedProcessFunction):  # type: ignore[misc]
         after, events = blocks.on_command(before, command, self._policy)
         if after is not before:
             yield from self._carry_out(command.subject, after, events, ctx)
-
-    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
-        """A block ended, a reassertion or a second try is due: all are the same work."""
-        subject_type, _, key = ctx.get_current_key().partition(":")
-        subject = Subject(subject_type, key)
-        after, events = blocks.on_time(self._remembered(), subject, timestamp, self._policy)
-        yield from self._carry_out(subject, after, events, ctx)
 
     def _carry_out(
         self,

@@ -9,8 +9,8 @@ from pyflink.table import StreamTableEnvironment
 
 from flink_jobs import attempts_source, by_value
 from flink_jobs.lifecycle import EVENT_TYPE, BlockLifecycle
-from flink_jobs.rules_sql import hits_sql, state_name, state_ttl_ms
-from login_blocking.policy import Policy
+from flink_jobs.rules_sql import hits_sql, nullable_text, state_name, state_ttl_ms
+from login_blocking.policy import OPERATOR_RULE, Policy
 
 
 def block_events(
@@ -44,6 +44,16 @@ def block_events(
         .name("block lifecycle")
         .uid("block-lifecycle")
     )
+
+
+def commands_sql(table: str) -> str:
+    """Commands (column `value`) as rows beside hits: the operator reads them itself, in Python."""
+    return f"""\
+SELECT JSON_VALUE(`value`, '$.subject_type') AS subject_type,
+  JSON_VALUE(`value`, '$.subject') AS subject, {nullable_text(OPERATOR_RULE)} AS rule,
+  CAST(NULL AS BIGINT) AS ts, CAST(NULL AS BIGINT) AS oldest, CAST(NULL AS STRING) AS attempt_id,
+  `value` AS command
+FROM {table} WHERE `value` IS JSON OBJECT"""  # noqa: S608
 
 
 def name_operators(stream: DataStream, prefix: str) -> None:

@@ -11,7 +11,11 @@ _RUN_TIMEOUT_S: Final = 120.0
 
 
 class FlinkError(Exception):
-    """Flink refused a call; the message is its own."""
+    """Flink refused a call; the message is its own. `status` is HTTP's, None for no answer."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class FlinkRest:
@@ -32,6 +36,13 @@ class FlinkRest:
             job["jid"] for job in self.jobs() if job["name"] == name and job["state"] not in ENDED
         ]
         return alive[0] if alive else None
+
+    def slots_available(self) -> int:
+        """How many slots no job has taken; 0 while no JobManager answers."""
+        try:
+            return int(self._call("GET", "/overview")["slots-available"])
+        except FlinkError:
+            return 0
 
     def submit(self, jar: Path, savepoint: str | None = None) -> str:
         """Uploads a jar, runs it and forgets it again; the id of the job.
@@ -96,7 +107,7 @@ class FlinkRest:
         except requests.RequestException as error:
             raise FlinkError(f"Flink does not answer at {self._url}: {error}") from error
         if not response.ok:
-            raise FlinkError(_own_words(response))
+            raise FlinkError(_own_words(response), response.status_code)
         document: dict[str, Any] = response.json() if response.content else {}
         return document
 

@@ -11,21 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyflink.common import Configuration
-from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import pipeline
 from flink_jobs.lifecycle import BlockLifecycle
 from flink_jobs.rules_sql import interval_sql
 from login_blocking.attempts import Attempt
+from login_blocking.commands import Command
 from login_blocking.events import BlockEvent
 from login_blocking.events import decode as decode_event
 from login_blocking.policy_file import parse_policy
 from tools.replay import disorder_ms
 
 
-def judge(attempts: Sequence[Attempt], policy_text: str) -> list[BlockEvent]:
-    """Every block event of these attempts under a policy, each once; raises PolicyError."""
+def judge(
+    attempts: Sequence[Attempt], policy_text: str, commands: Sequence[Command] = ()
+) -> list[BlockEvent]:
+    """Every block event of these attempts under a policy, each once; raises PolicyError.
+
+    With commands, hits and commands take effect in the order of their times.
+    """
     policy = parse_policy(policy_text)
     # The interpreter inside the JVM finds its packages by the first python3 on PATH.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -42,8 +48,9 @@ def judge(attempts: Sequence[Attempt], policy_text: str) -> list[BlockEvent]:
         tables = StreamTableEnvironment.create(environment)
         tables.execute_sql(_recording_table(recording, disorder_ms(attempts) + 1))
         stream = tables.to_data_stream(tables.sql_query("SELECT * FROM recording"))
-        lifecycle = BlockLifecycle(policy, None, "")
-        events = pipeline.block_events(tables, stream, policy, lifecycle)
+        lifecycle = BlockLifecycle(policy, None, "", in_time_order=bool(commands))
+        commanded = _commands(tables, Path(folder) / "commands", commands) if commands else None
+        events = pipeline.block_events(tables, stream, policy, lifecycle, commanded)
         schema = Schema.new_builder().column("subject", "STRING").column("event", "STRING").build()
         tables.create_temporary_view("judged", events, schema)
         tables.execute_sql(
@@ -60,6 +67,17 @@ def judge(attempts: Sequence[Attempt], policy_text: str) -> list[BlockEvent]:
                 event = decode_event(line)
                 unique[event.id] = event
         return list(unique.values())
+
+
+def _commands(
+    tables: StreamTableEnvironment, file: Path, commands: Sequence[Command]
+) -> DataStream:
+    file.write_bytes(b"".join(command.encode() + b"\n" for command in commands))
+    tables.execute_sql(
+        "CREATE TEMPORARY TABLE commands (`value` STRING) WITH "
+        f"('connector' = 'filesystem', 'path' = 'file://{file}', 'format' = 'raw')"
+    )
+    return tables.to_data_stream(tables.sql_query(pipeline.commands_sql("commands")))
 
 
 def _recording_table(recording: Path, delay_ms: int) -> str:

@@ -15,14 +15,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from login_blocking.attempts import Attempt
+from login_blocking.commands import Command
 from login_blocking.events import BlockEvent, EventKind
 from login_blocking.events import decode as decode_event
 from login_blocking.policy_file import PolicyError, parse_policy
@@ -44,19 +46,27 @@ class Names:
 
     job: str
     attempts: str
+    commands: str
     events: str
 
     @classmethod
     def fresh(cls) -> "Names":
         """Names nobody has used."""
         name = f"replay-{uuid.uuid4().hex[:12]}"
-        return cls(name, f"{name}-attempts", f"{name}-events")
+        return cls(name, f"{name}-attempts", f"{name}-commands", f"{name}-events")
+
+    @property
+    def topics(self) -> list[str]:
+        """All its topics."""
+        return [self.attempts, self.commands, self.events]
 
 
 def main() -> int:
     """Runs the command line; its exit status."""
     parser = argparse.ArgumentParser(prog="tools.replay", description=__doc__)
-    parser.add_argument("data", type=Path, help="recorded attempts, in any format of tools.backtest")
+    parser.add_argument(
+        "data", type=Path, help="recorded attempts, in any format of tools.backtest"
+    )
     parser.add_argument("--policy", required=True, help="a file, or the name of a shipped policy")
     parser.add_argument("--out", type=Path, help="write the blocks here, one JSON object a line")
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
@@ -96,20 +106,39 @@ def disorder_ms(attempts: Sequence[Attempt]) -> int:
     return worst
 
 
-def replay(stack: Stack, attempts: list[Attempt], policy_text: str) -> list[BlockEvent]:
-    """Every event that the job makes of these attempts under a policy, each once."""
+def replay(
+    stack: Stack,
+    attempts: Sequence[Attempt],
+    policy_text: str,
+    commands: Sequence[Command] = (),
+) -> list[BlockEvent]:
+    """Every event that the job makes of these attempts under a policy, each once.
+
+    With commands, hits and commands take effect in the order of their times.
+    """
     names = Names.fresh()
-    flink = FlinkRest(stack.flink_url)
-    wanted = {names.attempts: _KEPT_FOR_EVER, names.events: _KEPT_FOR_EVER}
+    settings = {
+        "job_name": names.job,
+        "attempts_topic": names.attempts,
+        "events_topic": names.events,
+        "rejected_topic": None,
+        "commands_topic": names.commands if commands else None,
+        "policy_text": policy_text,
+        "policy_file": None,
+        "redis_url": None,
+        "bounded": True,
+        "watermark_delay_ms": disorder_ms(attempts),
+    }
     # One partition: attempts of equal time keep the order of the recording.
+    wanted = dict.fromkeys(names.topics, _KEPT_FOR_EVER)
     topics.create_topics(stack.kafka_bootstrap, wanted, partitions=1)
     try:
         with _progress() as progress:
-            _load(stack, names, attempts, progress)
-            _run(flink, names, policy_text, attempts, progress)
+            _load(stack, names, attempts, commands, progress)
+            _run(stack, settings, len(attempts), progress)
         return read_events(stack, names.events)
     finally:
-        _clean_up(stack, flink, names)
+        _clean_up(stack, names)
 
 
 def read_events(stack: Stack, topic: str) -> list[BlockEvent]:
@@ -157,7 +186,13 @@ def _progress() -> Progress:
     )  # fmt: skip
 
 
-def _load(stack: Stack, names: Names, attempts: list[Attempt], progress: Progress) -> None:
+def _load(
+    stack: Stack,
+    names: Names,
+    attempts: Sequence[Attempt],
+    commands: Sequence[Command],
+    progress: Progress,
+) -> None:
     producer = KafkaProducer(
         bootstrap_servers=stack.kafka_bootstrap, acks="all", linger_ms=20, batch_size=262_144
     )
@@ -168,6 +203,10 @@ def _load(stack: Stack, names: Names, attempts: list[Attempt], progress: Progres
             )
             for attempt in progress.track(attempts, description="loading")
         ]
+        sent += [
+            producer.send(names.commands, key=command.key(), value=command.encode())
+            for command in commands
+        ]
         producer.flush(timeout=60)
         for future in sent:
             future.get(timeout=10)
@@ -175,28 +214,12 @@ def _load(stack: Stack, names: Names, attempts: list[Attempt], progress: Progres
         producer.close(timeout=5)
 
 
-def _run(
-    flink: FlinkRest,
-    names: Names,
-    policy_text: str,
-    attempts: list[Attempt],
-    progress: Progress,
-) -> None:
-    total = len(attempts)
-    settings = {
-        "job_name": names.job,
-        "attempts_topic": names.attempts,
-        "events_topic": names.events,
-        "rejected_topic": None,
-        "commands_topic": None,
-        "policy_text": policy_text,
-        "policy_file": None,
-        "redis_url": None,
-        "bounded": True,
-        "watermark_delay_ms": disorder_ms(attempts),
-    }
+def _run(stack: Stack, settings: dict[str, Any], total: int, progress: Progress) -> None:
+    """Runs the job to its end; when a new JobManager does not know it, from its last checkpoint."""
+    flink = FlinkRest(stack.flink_url)
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
-        jar = job.jar_with_settings(Path(folder) / f"{names.job}.jar", settings)
+        jar = job.jar_with_settings(Path(folder) / f"{settings['job_name']}.jar", settings)
+        started_from: str | None = None
         job_id = flink.submit(jar)
         bar = progress.add_task("judging", total=total)
         away_since: float | None = None
@@ -204,12 +227,14 @@ def _run(
             try:
                 state = flink.job(job_id)
                 away_since = None
-            except FlinkError:
-                # The JobManager restarts, say: the job is looked for again for a while.
+            except FlinkError as error:
                 away_since = away_since or time.monotonic()
                 if time.monotonic() - away_since > _FLINK_AWAY_S:
                     raise
                 time.sleep(0.5)
+                if error.status == HTTPStatus.NOT_FOUND and flink.slots_available():
+                    started_from = job.newest_checkpoint(stack, job_id) or started_from
+                    job_id = flink.submit(jar, started_from)
                 continue
             read = max((v["metrics"]["write-records"] for v in state["vertices"][:1]), default=0)
             progress.update(bar, completed=min(read, total))
@@ -221,13 +246,14 @@ def _run(
             time.sleep(0.2)
 
 
-def _clean_up(stack: Stack, flink: FlinkRest, names: Names) -> None:
+def _clean_up(stack: Stack, names: Names) -> None:
+    flink = FlinkRest(stack.flink_url)
     with _said("job"):
         running = flink.running(names.job)
         if running is not None:
             flink.cancel(running)
     with _said("topics"):
-        topics.delete_topics(stack.kafka_bootstrap, [names.attempts, names.events])
+        topics.delete_topics(stack.kafka_bootstrap, names.topics)
 
 
 @contextmanager

@@ -57,13 +57,16 @@ def newest_snapshot(stack: Stack, job_id: str | None) -> str | None:
     known = json.loads((stack.state_dir / "job.json").read_text())
     if known["id"] == job_id and "savepoint" in known:
         return str(known["savepoint"])
+    started_from = known.get("from")
+    return newest_checkpoint(stack, job_id) or (started_from and str(started_from))
+
+
+def newest_checkpoint(stack: Stack, job_id: str) -> str | None:
+    """A job's newest complete checkpoint, None if there is none."""
     complete = sorted(
         (stack.checkpoints / job_id).glob("chk-*/_metadata"), key=lambda file: file.stat().st_mtime
     )
-    if complete:
-        return f"file://{complete[-1].parent}"
-    started_from = known.get("from")
-    return None if started_from is None else str(started_from)
+    return f"file://{complete[-1].parent}" if complete else None
 
 
 def wait_until_running(flink: FlinkRest, job_id: str) -> None:
