@@ -4,7 +4,7 @@ POLICY ?= policies/default.yaml
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo replay verify-replay bench-latency test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay verify-replay bench-latency test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,6 +26,10 @@ logs: setup ## The newest log lines (PART=name for one part)
 
 demo: setup ## Five wrong passwords, and the milliseconds to the block
 	@$(PYTHON) -m tools.demo
+
+backtest: setup ## A policy tried on history: DATA=file POLICY=name-or-file [AGAINST=…] [CHART=file] [OUT=file]
+	@$(PYTHON) -m tools.backtest $(DATA) --policy $(POLICY) $(if $(AGAINST),--against $(AGAINST)) \
+	  $(if $(CHART),--chart $(CHART)) $(if $(OUT),--out $(OUT)) $(OPTIONS)
 
 replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-file [OUT=file]
 	@$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
