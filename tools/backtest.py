@@ -4,12 +4,14 @@ The live job's own compiled rules judge them, on a Flink inside this process; no
 """
 
 import argparse
+import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Final, Self
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
@@ -41,18 +43,40 @@ class BacktestError(Exception):
 def main(arguments: Sequence[str] | None = None, judge: Judge | None = None) -> int:
     """Runs the command line: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted."""
     options = _parser().parse_args(arguments)
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        _run(options, judge)
-    except KeyboardInterrupt:
-        _notes.print("Interrupted.")
-        return _INTERRUPTED
-    except (BacktestError, RecordingError, PolicyError, OSError) as error:
-        _notes.print(str(error), style="red", markup=False, soft_wrap=True)
-        return 1
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with _Interrupts() as interrupts:
+        try:
+            _run(options, judge)
+        except (KeyboardInterrupt, Exception) as error:
+            if interrupts.happened:  # what is cut off in the JVM or amid an import raises anything
+                _notes.print("Interrupted.")
+                return _INTERRUPTED
+            if not isinstance(error, BacktestError | RecordingError | PolicyError | OSError):
+                raise
+            _notes.print(str(error), style="red", markup=False, soft_wrap=True)
+            return 1
     return 0
+
+
+class _Interrupts:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, and remembers that one came."""
+
+    def __init__(self) -> None:
+        self.happened = False
+
+    def __enter__(self) -> Self:
+        signals = (signal.SIGINT, signal.SIGTERM)
+        self._before = {number: signal.signal(number, self._interrupt) for number in signals}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        logging.disable(logging.NOTSET)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self.happened = True
+        logging.disable(logging.CRITICAL)  # py4j's tracebacks of calls that were cut off
+        raise KeyboardInterrupt
 
 
 def _run(options: argparse.Namespace, judge: Judge | None) -> None:

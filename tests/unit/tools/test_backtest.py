@@ -149,11 +149,27 @@ def test_interrupted_says_so_and_ends_with_130(
         signal.raise_signal(number)
         return []
 
+    # An import that is cut off, say, ends in an error of its own.
+    def cut_off(attempts: list[Attempt], policy_text: str) -> list[BlockEvent]:
+        try:
+            return interrupted(attempts, policy_text)
+        except KeyboardInterrupt as error:
+            raise AttributeError("partially initialized") from error
+
     before: Callable[..., object] | int | None = signal.getsignal(signal.SIGTERM)
     out = tmp_path / "out"
 
-    assert backtest.main([SET, "--policy", "seed", "--out", str(out)], interrupted) == 130
+    for judge in (interrupted, cut_off):
+        assert backtest.main([SET, "--policy", "seed", "--out", str(out)], judge) == 130
 
-    assert "Interrupted." in capsys.readouterr().err
+    assert capsys.readouterr().err.count("Interrupted.") == 2
     assert not out.exists()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_error_of_the_judge_is_not_hidden() -> None:
+    def broken(_attempts: list[Attempt], _policy_text: str) -> list[BlockEvent]:
+        raise AttributeError("a bug")
+
+    with pytest.raises(AttributeError, match="a bug"):
+        backtest.main([SET, "--policy", "seed"], broken)
