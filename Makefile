@@ -4,7 +4,7 @@ POLICY ?= policies/default.yaml
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay verify-replay bench-latency test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade explain rebuild-redis verify-replay bench-latency test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,15 @@ backtest: setup ## A policy tried on history: DATA=file POLICY=name-or-file [AGA
 
 replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-file [OUT=file]
 	@$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
+
+upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file]
+	@$(PYTHON) -m tools.upgrade $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+
+explain: setup ## The SQL that a policy becomes: POLICY=name-or-file
+	@$(PYTHON) -m tools.explain $(POLICY)
+
+rebuild-redis: setup ## Fill an emptied Redis at once from the block events
+	@$(PYTHON) -m tools.rebuild_redis
 
 verify-replay: setup ## Replay every recorded set and compare with its expected blocks: DATA=folder
 	@$(PYTHON) -m tools.verify_replay $(or $(DATA),../shared/data)

@@ -220,7 +220,7 @@ def _run(stack: Stack, settings: dict[str, Any], total: int, progress: Progress)
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         jar = job.jar_with_settings(Path(folder) / f"{settings['job_name']}.jar", settings)
         started_from: str | None = None
-        job_id = flink.submit(jar)
+        job_id = job.submit(stack, jar)
         bar = progress.add_task("judging", total=total)
         away_since: float | None = None
         while True:
@@ -234,7 +234,7 @@ def _run(stack: Stack, settings: dict[str, Any], total: int, progress: Progress)
                 time.sleep(0.5)
                 if error.status == HTTPStatus.NOT_FOUND and flink.slots_available():
                     started_from = job.newest_checkpoint(stack, job_id) or started_from
-                    job_id = flink.submit(jar, started_from)
+                    job_id = job.submit(stack, jar, started_from)
                 continue
             read = max((v["metrics"]["write-records"] for v in state["vertices"][:1]), default=0)
             progress.update(bar, completed=min(read, total))

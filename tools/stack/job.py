@@ -1,12 +1,15 @@
 """Keeps the live job running: submits it as the web UI would, from the state it left."""
 
+import fcntl
 import json
+import tempfile
 import time
 import zipfile
 from pathlib import Path
 from typing import Any, Final
 
 from tools.flink_rest import ENDED, FlinkError, FlinkRest
+from tools.stack import layout
 from tools.stack.layout import LOCAL, Stack
 
 JAR: Final = LOCAL / "launcher" / "block-detector.jar"
@@ -16,15 +19,30 @@ _RUNNING_TIMEOUT_S: Final = 60.0
 
 def ensure(stack: Stack) -> str:
     """Submits the live job unless it runs; from its newest snapshot if it has one."""
+    stack = layout.load(stack.state_dir)  # the policy may have been changed since the start
     flink = FlinkRest(stack.flink_url)
     running = flink.running(JOB_NAME)
     if running is not None:
         return f"job {running}"
     snapshot = newest_snapshot(stack, last_job_id(stack))
-    job_id = flink.submit(JAR, snapshot)
+    with tempfile.TemporaryDirectory(prefix="job-") as folder:
+        policy = stack.policy_file.read_text(encoding="utf-8")
+        jar = jar_with_settings(Path(folder) / JAR.name, {"policy_text": policy})
+        job_id = submit(stack, jar, snapshot)
     (stack.state_dir / "job.json").write_text(json.dumps({"id": job_id, "from": snapshot}))
     wait_until_running(flink, job_id)
     return f"job {job_id}" + (" from its last state" if snapshot else "")
+
+
+def submit(stack: Stack, jar: Path, snapshot: str | None = None) -> str:
+    """Uploads and runs a jar; its job's id. Waits while another process submits one.
+
+    A JobManager keeps the Python gateway and the environment of a submission in static fields: two
+    at once get each other's jobs.
+    """
+    with (stack.state_dir / "submit.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return FlinkRest(stack.flink_url).submit(jar, snapshot)
 
 
 def stop(stack: Stack) -> str | None:

@@ -142,6 +142,14 @@ def create(state_dir: Path, ports: Ports, policy_file: Path) -> Stack:
     return load(state_dir)
 
 
+def choose_policy(stack: Stack, policy_file: Path) -> Stack:
+    """The same stack judging by another policy from its job's next start on."""
+    known = json.loads((stack.state_dir / "stack.json").read_text())
+    known["policy_file"] = str(policy_file.resolve())
+    (stack.state_dir / "stack.json").write_text(json.dumps(known))
+    return load(stack.state_dir)
+
+
 def load(state_dir: Path = DEFAULT_STATE_DIR) -> Stack:
     """The stack of that folder; raises NoStackError."""
     try:

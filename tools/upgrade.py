@@ -1,0 +1,67 @@
+"""Changes the live job's policy, or its version, without losing blocks, levels or attempts.
+
+The job is stopped with a savepoint and started from it. Rules that count the same keep their
+counts, changed ones start fresh, blocks stay as they are; attempts wait in Kafka meanwhile.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from flink_jobs.rules_sql import state_name
+from login_blocking.policy import Policy
+from login_blocking.policy_file import PolicyError, parse_policy
+from tools.flink_rest import FlinkError
+from tools.replay import policy_file
+from tools.stack import job, layout
+from tools.stack.layout import NoStackError, Stack
+
+
+def main() -> int:
+    """Runs the command line; its exit status."""
+    parser = argparse.ArgumentParser(prog="tools.upgrade", description=__doc__)
+    parser.add_argument("--policy", help="a file, or the name of a shipped policy; else the same")
+    parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
+    arguments = parser.parse_args()
+    try:
+        stack = layout.load(arguments.state_dir)
+        file = policy_file(arguments.policy) if arguments.policy else stack.policy_file
+        pause_s = upgrade(stack, file)
+    except (NoStackError, PolicyError, FlinkError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    print(f"Judging by {file} after a pause of {pause_s:.1f} s.")
+    return 0
+
+
+def upgrade(stack: Stack, file: Path) -> float:
+    """Seconds without a judge. What was refused changes nothing: the old policy goes on."""
+    new = parse_policy(file.read_text(encoding="utf-8"))
+    old = parse_policy(stack.policy_file.read_text(encoding="utf-8"))
+    _say_what_changes(old, new)
+    began = time.monotonic()
+    job.stop(stack)
+    changed = layout.choose_policy(stack, file)
+    try:
+        job.ensure(changed)
+    except FlinkError:
+        layout.choose_policy(stack, stack.policy_file)
+        job.ensure(stack)
+        raise
+    return time.monotonic() - began
+
+
+def _say_what_changes(old: Policy, new: Policy) -> None:
+    before = {rule.name: state_name(rule) for rule in old.rules}
+    for rule in new.rules:
+        if before.get(rule.name) == state_name(rule):
+            print(f"  {rule.name}: keeps its counts")
+        else:
+            print(f"  {rule.name}: starts fresh")
+    for name in before.keys() - {rule.name for rule in new.rules}:
+        print(f"  {name}: goes; its blocks stay")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
