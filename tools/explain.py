@@ -20,17 +20,14 @@ def main() -> int:
         return 1
     for rule in policy.rules:
         order = (
-            "in event-time order: they come from many partitions, which are read at different speed"
+            "in event-time order: many partitions, which are read at different speed"
             if rule.in_event_time_order
-            else "in order of arrival: one user's attempts share a partition, no watermark is needed"
+            else "in order of arrival: one user's attempts share a partition"
         )
         blocks = ", ".join("for ever" if ms is None else duration_text(ms) for ms in rule.block_ms)
         print(f"-- {rule.name}: {rule.reason} of one {rule.subject}, {order}")
-        print(
-            f"-- blocks last {blocks}; forgotten {duration_text(policy.forget_level_after_ms)}",
-            end="",
-        )
-        print(" after the last one ended")
+        forgotten = duration_text(policy.forget_level_after_ms)
+        print(f"-- blocks last {blocks}; forgotten {forgotten} after the last one ended")
         print(f"-- counts are kept {duration_text(state_ttl_ms(rule))}, as {state_name(rule)}")
         print(f"{hits_sql(rule)}\n")
     return 0

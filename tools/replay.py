@@ -234,6 +234,10 @@ def _run(stack: Stack, settings: dict[str, Any], total: int, progress: Progress)
                 time.sleep(0.5)
                 if error.status == HTTPStatus.NOT_FOUND and flink.slots_available():
                     started_from = job.newest_checkpoint(stack, job_id) or started_from
+                    # A restored bounded source ends only when it finds a partition it did not know.
+                    topics.add_partition(stack.kafka_bootstrap, settings["attempts_topic"])
+                    if settings["commands_topic"]:
+                        topics.add_partition(stack.kafka_bootstrap, settings["commands_topic"])
                     job_id = job.submit(stack, jar, started_from)
                 continue
             read = max((v["metrics"]["write-records"] for v in state["vertices"][:1]), default=0)

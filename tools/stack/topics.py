@@ -3,7 +3,7 @@
 from typing import Final
 
 from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
+from kafka.admin import NewPartitions, NewTopic
 from kafka.errors import TopicAlreadyExistsError
 
 from login_blocking.attempts import FUTURE_REFUSED_MS
@@ -55,6 +55,16 @@ def create_topics(
     finally:
         admin.close()
     return f"created {', '.join(missing)}" if missing else "present"
+
+
+def add_partition(bootstrap: str, name: str) -> None:
+    """Gives a topic one partition more."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
+    try:
+        (topic,) = admin.describe_topics([name])
+        admin.create_partitions({name: NewPartitions(len(topic["partitions"]) + 1)})
+    finally:
+        admin.close()
 
 
 def delete_topics(bootstrap: str, names: list[str]) -> None:
