@@ -4,7 +4,7 @@ POLICY ?= policies/default.yaml
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade explain rebuild-redis verify-replay bench-latency test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade explain rebuild-redis verify-replay bench-throughput bench-latency test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ rebuild-redis: setup ## Fill an emptied Redis at once from the block events
 
 verify-replay: setup ## Replay every recorded set and compare with its expected blocks: DATA=folder
 	@$(PYTHON) -m tools.verify_replay $(or $(DATA),../shared/data)
+
+bench-throughput: setup ## Attempts a second of each rule and of all, as a share of reading: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_throughput $(OPTIONS)
 
 bench-latency: setup ## Failure published to block in Redis, at 100, 500 and 2,000 attempts/s
 	@$(PYTHON) -m tools.bench_latency
