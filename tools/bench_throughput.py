@@ -100,7 +100,7 @@ def _write(stack: Stack, topic: str, arguments: argparse.Namespace) -> None:
         tables = _environment("hashmap", Path(folder))
         tables.execute_sql(
             f"""CREATE TEMPORARY TABLE numbers (n BIGINT, u BIGINT, a BIGINT) WITH (
-              'connector' = 'datagen', 'fields.n.kind' = 'sequence',
+              'connector' = 'datagen', 'rows-per-second' = '10000000', 'fields.n.kind' = 'sequence',
               'fields.n.start' = '0', 'fields.n.end' = '{arguments.attempts - 1}',
               'fields.u.min' = '1', 'fields.u.max' = '{arguments.users}',
               'fields.a.min' = '0', 'fields.a.max' = '{arguments.addresses - 1}')"""
