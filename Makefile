@@ -4,7 +4,7 @@ POLICY ?= policies/default.yaml
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade explain rebuild-redis verify-replay bench-throughput bench-latency test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-f
 
 upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file]
 	@$(PYTHON) -m tools.upgrade $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+
+check-policy: setup ## The rules of a policy in words, or all that is wrong in it: POLICY=name-or-file
+	@$(PYTHON) -m tools.policy check $(POLICY)
 
 explain: setup ## The SQL that a policy becomes: POLICY=name-or-file
 	@$(PYTHON) -m tools.explain $(POLICY)

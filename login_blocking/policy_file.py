@@ -1,7 +1,8 @@
 """Reads a policy from YAML (JSON is YAML) and refuses it as a whole, with every error at once."""
 
 import ipaddress
-from typing import Annotated, Any, Final, Self
+from collections import Counter
+from typing import Annotated, Any, Final
 
 import yaml
 from pydantic import (
@@ -12,7 +13,6 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
-    model_validator,
 )
 
 from login_blocking.policy import (
@@ -28,6 +28,7 @@ from login_blocking.policy import (
 from login_blocking.subjects import SubjectType, user_key
 
 _LONGEST_WINDOW_MS: Final = 30 * 86_400_000
+_LONGEST_BLOCK_MS: Final = 3_650 * 86_400_000
 _LARGEST_THRESHOLD: Final = 1_000
 _DURATION_PATTERN: Final = "^[0-9]+(ms|s|m|h|d)$"
 
@@ -46,10 +47,16 @@ def parse_policy(text: str) -> Policy:
         document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 — derives from SafeLoader
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise PolicyError([f"not YAML: {error}"]) from error
+    errors = []
     try:
-        return _PolicyDocument.model_validate(document).to_policy()
+        read = _PolicyDocument.model_validate(document)
     except ValidationError as error:
-        raise PolicyError([_readable(detail) for detail in error.errors()]) from error
+        errors = [_readable(detail) for detail in error.errors()]
+    # Beside pydantic, whose validators of a whole rule run only once each field is right.
+    errors += _contradictions(document)
+    if errors:
+        raise PolicyError(errors)
+    return read.to_policy()
 
 
 def policy_json_schema() -> dict[str, Any]:
@@ -58,6 +65,35 @@ def policy_json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **_PolicyDocument.model_json_schema(),
     }
+
+
+def _contradictions(document: object) -> list[str]:
+    """What is wrong between fields, as far as the fields can be read."""
+    rules = document.get("rules") if isinstance(document, dict) else None
+    if not isinstance(rules, list):
+        return []
+    found = []
+    names = Counter(str(rule.get("name")) for rule in rules if isinstance(rule, dict))
+    for number, rule in enumerate(rules):
+        if not isinstance(rule, dict):
+            continue
+        path, name, subject, count = f"rules.{number}", rule.get("name"), *_counted(rule)
+        if name == OPERATOR_RULE:
+            found.append(f"{path}.name: {OPERATOR_RULE} is kept for blocks made by hand")
+        if names[str(name)] > 1:
+            found.append(f"{path}.name: another rule is named {name!r} too")
+        if subject and count and count not in COUNTABLE[subject]:
+            allowed = " or ".join(COUNTABLE[subject])
+            found.append(f"{path}.count: of a subject {subject}, count {allowed}")
+        if rule.get("reset_on_success") is True and count and count != "failures":
+            found.append(f"{path}.reset_on_success: only a rule that counts failures can reset")
+    return found
+
+
+def _counted(rule: dict[Any, Any]) -> tuple[SubjectType | None, Count | None]:
+    subject = next((known for known in COUNTABLE if known == rule.get("subject")), None)
+    counts = {count for allowed in COUNTABLE.values() for count in allowed}
+    return subject, next((known for known in counts if known == rule.get("count")), None)
 
 
 def _readable(detail: Any) -> str:  # noqa: ANN401 — pydantic's ErrorDetails is a loose TypedDict
@@ -76,7 +112,12 @@ def _duration(value: object) -> int:
 
 
 def _duration_or_forever(value: object) -> int | None:
-    return None if value == "forever" else _duration(value)
+    if value == "forever":
+        return None
+    milliseconds = _duration(value)
+    if milliseconds > _LONGEST_BLOCK_MS:
+        raise ValueError("at most 3650d; beyond that write forever")
+    return milliseconds
 
 
 def _window(milliseconds: int) -> int:
@@ -131,17 +172,6 @@ class _RuleDocument(_Document):
     reset_on_success: bool = False
     block: Annotated[list[_BlockDuration], Field(min_length=1)]
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.name == OPERATOR_RULE:
-            raise ValueError(f"name: {OPERATOR_RULE} is kept for blocks made by hand")
-        if self.count not in COUNTABLE[self.subject]:
-            allowed = " or ".join(COUNTABLE[self.subject])
-            raise ValueError(f"count: of a subject {self.subject}, count {allowed}")
-        if self.reset_on_success and self.count != "failures":
-            raise ValueError("reset_on_success: only a rule that counts failures can reset")
-        return self
-
     def to_rule(self) -> Rule:
         return Rule(
             name=self.name,
@@ -163,14 +193,6 @@ class _PolicyDocument(_Document):
     rules: Annotated[list[_RuleDocument], Field(min_length=1)]
     forget_level_after: _Duration
     exempt: _ExemptDocument = _ExemptDocument()
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        names = [rule.name for rule in self.rules]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"rules: more than one is named {', '.join(twice)}")
-        return self
 
     def to_policy(self) -> Policy:
         return Policy(

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from login_blocking.policy import duration_text, parse_duration_ms
-from login_blocking.policy_file import PolicyError, parse_policy
+from login_blocking.policy_file import PolicyError, parse_policy, policy_json_schema
 
-POLICIES = sorted((Path(__file__).parents[3] / "policies").glob("*.yaml"))
+FOLDER = Path(__file__).parents[3] / "policies"
+POLICIES = sorted(FOLDER.glob("*.yaml"))
 RULE = "{name: r, subject: user, count: failures, threshold: 5, within: 60s, block: [15m, forever]}"
 
 
@@ -97,3 +98,36 @@ def test_duration_is_a_whole_number_and_a_unit(text: str, milliseconds: int) -> 
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration_ms(text)
+
+
+def test_errors_between_fields_come_together_with_those_of_fields() -> None:
+    text = """
+rules:
+  - {name: operator, subject: ip, count: distinct_ips, threshold: 1, within: 60s, block: [1h]}
+  - {name: twice, subject: ip, count: distinct_users, threshold: 3, within: 60s, block: [9999d],
+     reset_on_success: true}
+  - {name: twice, subject: user, count: failures, threshold: 3, within: 60s, block: []}
+forget_level_after: never
+"""
+
+    with pytest.raises(PolicyError) as refused:
+        parse_policy(text)
+
+    paths = {error.partition(":")[0] for error in refused.value.errors}
+    assert paths == {
+        "rules.0.threshold", "rules.0.name", "rules.0.count", "rules.1.block.0",
+        "rules.1.reset_on_success", "rules.1.name", "rules.2.name", "rules.2.block",
+        "forget_level_after",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_policies_are_right_and_name_their_schema(file: Path) -> None:
+    assert parse_policy(file.read_text()).rules
+    assert file.read_text().startswith("# yaml-language-server: $schema=policy.schema.json\n")
+
+
+def test_shipped_schema_is_the_one_of_the_code() -> None:
+    shipped = json.loads((FOLDER / "policy.schema.json").read_text())
+
+    assert shipped == policy_json_schema()
