@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_what_is_no_policy_is_refused(text: str) -> None:
 
 
 def test_two_rules_of_one_name_are_refused() -> None:
-    assert "more than one is named r" in errors(document(f"{RULE}, {RULE}"))[0]
+    assert "another rule is named 'r' too" in errors(document(f"{RULE}, {RULE}"))[0]
 
 
 @pytest.mark.parametrize(
