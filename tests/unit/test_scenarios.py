@@ -1,8 +1,12 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.support import scenarios
 from tests.support.scenarios import Family
 
+ROOT = Path(__file__).parents[2]
 FAMILIES = scenarios.families()
 
 
@@ -15,3 +19,16 @@ def test_names_differ_and_there_are_many() -> None:
     names = [scenario.name for family in FAMILIES for scenario in family.scenarios]
 
     assert len(set(names)) == len(names) >= 60
+
+
+def test_every_scenario_that_the_semantics_name_exists() -> None:
+    names = {scenario.name for family in FAMILIES for scenario in family.scenarios}
+    text = (ROOT / "docs" / "semantics.md").read_text()
+    named = {
+        " ".join(name.split())
+        for block in re.findall(r"^\*([^*].*?)\*$", text, re.MULTILINE | re.DOTALL)
+        for name in block.split("·")
+    }
+
+    assert len(named) > 25
+    assert named <= names
