@@ -117,28 +117,35 @@ def replay(
     With commands, hits and commands take effect in the order of their times.
     """
     names = Names.fresh()
-    settings = {
+    settings = job_settings(names, policy_text, attempts)
+    if commands:
+        settings["commands_topic"] = names.commands
+    # One partition: attempts of equal time keep the order of the recording.
+    wanted = dict.fromkeys(names.topics, _KEPT_FOR_EVER)
+    topics.create_topics(stack.kafka_bootstrap, wanted, partitions=1)
+    try:
+        with progress_bar() as progress:
+            _load(stack, names, attempts, commands, progress)
+            run_job(stack, settings, len(attempts), progress)
+        return read_events(stack, names.events)
+    finally:
+        clean_up(stack, names)
+
+
+def job_settings(names: Names, policy_text: str, attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """The settings that a replay's jar carries: history to its end, no Redis, no commands."""
+    return {
         "job_name": names.job,
         "attempts_topic": names.attempts,
         "events_topic": names.events,
         "rejected_topic": None,
-        "commands_topic": names.commands if commands else None,
+        "commands_topic": None,
         "policy_text": policy_text,
         "policy_file": None,
         "redis_url": None,
         "bounded": True,
         "watermark_delay_ms": disorder_ms(attempts),
     }
-    # One partition: attempts of equal time keep the order of the recording.
-    wanted = dict.fromkeys(names.topics, _KEPT_FOR_EVER)
-    topics.create_topics(stack.kafka_bootstrap, wanted, partitions=1)
-    try:
-        with _progress() as progress:
-            _load(stack, names, attempts, commands, progress)
-            _run(stack, settings, len(attempts), progress)
-        return read_events(stack, names.events)
-    finally:
-        _clean_up(stack, names)
 
 
 def read_events(stack: Stack, topic: str) -> list[BlockEvent]:
@@ -179,7 +186,8 @@ def block_lines(blocks: list[BlockEvent]) -> list[str]:
     ]
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """How far a replay is."""
     return Progress(
         TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), console=_console,
@@ -214,7 +222,7 @@ def _load(
         producer.close(timeout=5)
 
 
-def _run(stack: Stack, settings: dict[str, Any], total: int, progress: Progress) -> None:
+def run_job(stack: Stack, settings: dict[str, Any], total: int, progress: Progress) -> None:
     """Runs the job to its end; when a new JobManager does not know it, from its last checkpoint."""
     flink = FlinkRest(stack.flink_url)
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
@@ -250,7 +258,8 @@ def _run(stack: Stack, settings: dict[str, Any], total: int, progress: Progress)
             time.sleep(0.2)
 
 
-def _clean_up(stack: Stack, names: Names) -> None:
+def clean_up(stack: Stack, names: Names) -> None:
+    """Ends a replay's job if it runs, and deletes its topics."""
     flink = FlinkRest(stack.flink_url)
     with _said("job"):
         running = flink.running(names.job)
