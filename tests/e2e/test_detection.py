@@ -77,7 +77,7 @@ def test_many_addresses_that_guess_at_one_name_block_it(
     for number in range(5):
         fail(producer, user, f"{network}.{number}")
 
-    eventually(lambda: held.hexists(f"block:user:{user}", "distributed"))
+    eventually(lambda: bool(held.hexists(f"block:user:{user}", "distributed")))
 
 
 def test_unblock_command_frees_at_once(
