@@ -100,7 +100,10 @@ def _publish(stack: Stack, rate: int, seconds: int) -> tuple[dict[str, float], f
             attacks = step < _GUESSES
             user = f"bench-{run}-a{attack}" if attacks else f"bench-{run}-u{number}"
             ts = time.time_ns() // 1_000_000
-            attempt = Attempt(str(uuid.uuid4()), ts, user, "198.51.100.7", Outcome.FAILURE)
+            # Each user from a place of its own: one place alone would be blocked after ten names.
+            place = attack if attacks else number
+            ip = f"10.{place >> 16 & 255}.{place >> 8 & 255}.{place & 255}"
+            attempt = Attempt(str(uuid.uuid4()), ts, user, ip, Outcome.FAILURE)
             if step == _GUESSES - 1:
                 published[block_hash("user", user)] = time.perf_counter()
             producer.send(

@@ -153,7 +153,7 @@ def _flink(stack: Stack) -> dict[str, Any]:
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "env.java.opts.taskmanager": "-XX:+UseParallelGC",
         "cluster.intercept-user-system-exit": "THROW",
-        "execution.buffer-timeout.interval": "5 ms",
+        "execution.buffer-timeout.interval": "1 ms",
         "execution.checkpointing.interval": "10 s",
         # Without a folder checkpoints live in the JobManager's memory, at most 5 MB.
         "execution.checkpointing.dir": f"file://{stack.checkpoints}",
