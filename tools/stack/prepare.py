@@ -53,7 +53,10 @@ def format_kafka(stack: Stack) -> None:
     """Formats Kafka's log folder at the first start."""
     if (stack.data / "kafka" / "log" / "meta.properties").exists():
         return
-    identity = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # Not with a dash in front, as Kafka's own: its tool would take it for an option.
+    identity = "-"
+    while identity.startswith("-"):
+        identity = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     subprocess.run(
         [
             binaries.java(), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
