@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import structlog
 from flask import Flask, Response, g, jsonify, request
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import (
     HTTPException,
     MethodNotAllowed,
@@ -44,6 +45,8 @@ class Parts:
     hasher: Argon2Hasher
     clock: Callable[[], int]
     """The wall clock in ms since the epoch."""
+    client_address: Callable[[str, Headers], str]
+    """From the socket's peer and the request's headers to an address that `ip_key` takes."""
 
 
 class _Json(DefaultJSONProvider):
@@ -81,7 +84,7 @@ def _add_calls(app: Flask, parts: Parts, metrics: Metrics, max_body_bytes: int) 
     @app.post("/login")
     def login() -> Answer:
         credentials = _credentials(max_body_bytes)
-        address = ip_key(request.remote_addr or "")
+        address = ip_key(parts.client_address(request.remote_addr or "", request.headers))
         now = parts.clock()
         subjects = [Subject("user", credentials.user), Subject("ip", address)]
 

@@ -1,10 +1,21 @@
 """Settings of the Login API, from environment variables `LOGIN_API_…`."""
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from login_api.client_address import ForwardedHeader
 
 METRICS_FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own: set before its import, it lets several workers add up their figures."""
@@ -16,7 +27,25 @@ def _given(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(_network(entry) for part in text.split(",") if (entry := part.strip()))
+
+
+def _network(entry: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(entry)
+    except ValueError as error:
+        raise ValueError(f"{error}; write networks as 10.0.0.0/8,127.0.0.1/32") from None
+    if network.prefixlen == 0:
+        raise ValueError(f"{entry} trusts everyone, who could then choose any address")
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ValueError(f"{entry}: write IPv4 networks as IPv4")
+    return network
+
+
 Secret = Annotated[SecretStr, AfterValidator(_given)]
+# NoDecode: the environment holds the list as plain text, not as JSON.
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 
 
 class Settings(BaseSettings):
@@ -29,6 +58,8 @@ class Settings(BaseSettings):
     workers: PositiveInt = 1
     threads: PositiveInt = 32
     max_body_bytes: PositiveInt = 16_384
+    trusted_proxies: Networks = Field(default=(), validate_default=False)
+    forwarded_header: ForwardedHeader = "none"
 
     database_url: Secret
     database_connections: PositiveInt = 8
@@ -44,3 +75,21 @@ class Settings(BaseSettings):
     argon2_parallelism: PositiveInt = 1
     hash_concurrency: PositiveInt = Field(default_factory=lambda: os.cpu_count() or 1)
     hash_wait_ms: PositiveInt = 1_000
+
+    @field_validator("forwarded_header")
+    @classmethod
+    def _with_proxies_or_neither(
+        cls, header: ForwardedHeader, others: ValidationInfo
+    ) -> ForwardedHeader:
+        proxies = others.data.get("trusted_proxies")  # None if it was refused itself
+        if proxies and header == "none":
+            raise ValueError(
+                "LOGIN_API_TRUSTED_PROXIES is set; say which header they write, x-forwarded-for or "
+                "forwarded, or remove the proxies"
+            )
+        if proxies == () and header != "none":
+            raise ValueError(
+                "nobody is trusted to write it; set LOGIN_API_TRUSTED_PROXIES to the proxies' "
+                "networks, or choose none"
+            )
+        return header

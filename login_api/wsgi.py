@@ -9,6 +9,7 @@ from login_api.accounts import PostgresAccounts
 from login_api.app import Parts, create_app
 from login_api.attempt_publisher import KafkaAttemptPublisher
 from login_api.block_reader import RedisBlockReader
+from login_api.client_address import ClientAddress
 from login_api.passwords import Argon2Hasher
 from login_api.settings import Settings
 
@@ -39,6 +40,7 @@ app = create_app(
             _settings.hash_wait_ms,
         ),
         clock=lambda: time.time_ns() // 1_000_000,
+        client_address=ClientAddress(_settings.trusted_proxies, _settings.forwarded_header),
     ),
     max_body_bytes=_settings.max_body_bytes,
 )

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from login_api.accounts import NameTakenError
 from login_api.app import Parts, create_app
 from login_api.block_reader import Blocked
+from login_api.client_address import ClientAddress
 from login_api.errors import PartUnavailableError
 from login_api.passwords import Argon2Hasher
 from login_blocking.attempts import Attempt
@@ -112,10 +113,18 @@ class LoginApi:
     )
     password_hasher: RecordingPasswordHasher = field(default_factory=RecordingPasswordHasher)
     now: int = NOW
+    client_address: ClientAddress = field(default_factory=ClientAddress)
 
     def client(self) -> FlaskClient:
         hasher = Argon2Hasher(self.password_hasher, concurrency=4, wait_ms=1_000)
-        parts = Parts(self.accounts, self.blocks, self.publisher, hasher, lambda: self.now)
+        parts = Parts(
+            self.accounts,
+            self.blocks,
+            self.publisher,
+            hasher,
+            lambda: self.now,
+            self.client_address,
+        )
         return create_app(parts, max_body_bytes=MAX_BODY_BYTES).test_client()
 
     def published(self) -> list[Attempt]:

@@ -1,5 +1,7 @@
 """Settings that are refused, and that a refusal does not write a secret down."""
 
+from ipaddress import ip_network
+
 import pytest
 from pydantic import ValidationError
 
@@ -69,3 +71,54 @@ def test_a_database_address_of_another_form_is_one_line(
     written = capsys.readouterr().err
     assert written.startswith("LOGIN_API_DATABASE_URL: ")
     assert "hunter2" not in written
+
+
+def test_no_header_is_believed_by_default() -> None:
+    settings = Settings()
+    assert (settings.trusted_proxies, settings.forwarded_header) == ((), "none")
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
+def test_trusted_proxies_are_networks_between_commas(
+    header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGIN_API_TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1 ,fd00::/8")
+    monkeypatch.setenv("LOGIN_API_FORWARDED_HEADER", header)
+    settings = Settings()
+    networks = [ip_network(text) for text in ("10.0.0.0/8", "127.0.0.1/32", "fd00::/8")]
+    assert list(settings.trusted_proxies) == networks
+    assert settings.forwarded_header == header
+
+
+@pytest.mark.parametrize(
+    ("proxies", "header", "setting", "remedy"),
+    [
+        ("0.0.0.0/0", "forwarded", "TRUSTED_PROXIES", "trusts everyone"),
+        ("10.0.0.0/8,::/0", "forwarded", "TRUSTED_PROXIES", "::/0 trusts everyone"),
+        ("10.0.0.1/8", "forwarded", "TRUSTED_PROXIES", "write networks as 10.0.0.0/8"),
+        ("proxy.example", "forwarded", "TRUSTED_PROXIES", "write networks as 10.0.0.0/8"),
+        ("::ffff:10.0.0.0/104", "forwarded", "TRUSTED_PROXIES", "write IPv4 networks as IPv4"),
+        ("10.0.0.0/8", None, "FORWARDED_HEADER", "say which header they write"),
+        ("10.0.0.0/8", "none", "FORWARDED_HEADER", "say which header they write"),
+        ("10.0.0.0/8", "x-real-ip", "FORWARDED_HEADER", "'x-forwarded-for' or 'forwarded'"),
+        (None, "forwarded", "FORWARDED_HEADER", "set LOGIN_API_TRUSTED_PROXIES"),
+        (" ", "x-forwarded-for", "FORWARDED_HEADER", "set LOGIN_API_TRUSTED_PROXIES"),
+    ],
+)
+def test_wrong_proxies_are_one_line_with_the_remedy(
+    proxies: str | None,
+    header: str | None,
+    setting: str,
+    remedy: str,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in (("TRUSTED_PROXIES", proxies), ("FORWARDED_HEADER", header)):
+        if value is not None:
+            monkeypatch.setenv(f"LOGIN_API_{name}", value)
+    assert main() == 2
+    written = capsys.readouterr().err
+    assert written.startswith(f"LOGIN_API_{setting}: ")
+    assert written.count("\n") == 1
+    assert remedy in written
