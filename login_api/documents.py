@@ -2,13 +2,17 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
+
+from precis_i18n import get_profile
 
 from login_api import passwords
 from login_blocking.subjects import user_key
 
 LONGEST_NAME = 256
 """In characters; longer than any account's, so that every guess worth counting is counted."""
+
+_USERNAME: Final = get_profile("UsernameCaseMapped")
 
 
 class MalformedError(ValueError):
@@ -56,12 +60,20 @@ def read_credentials(body: bytes) -> Credentials:
 def name_refusal(user: str) -> str | None:
     """Why nobody may register under this name (in normal form), None if they may.
 
-    Letters and digits are Unicode's, of any script, without combining marks (`str.isalnum`).
+    Letters and digits are Unicode's, of any script, without combining marks (`str.isalnum`), as
+    far as RFC 8265 takes them in user names: it keeps out directions and kinds of digits that mix,
+    old and decorative letters, and those whose case is compared in two ways.
     """
     if not 3 <= len(user) <= 64:  # noqa: PLR2004 — the contract's own figures
         return "user: 3 to 64 characters"
     if not all(character.isalnum() or character in "._-@" for character in user):
         return "user: only letters, digits, '.', '_', '-' and '@'"
+    try:
+        comparable = _USERNAME.enforce(user) == user
+    except UnicodeEncodeError:
+        comparable = False
+    if not comparable:
+        return "user: holds characters that look like others or cannot be compared"
     return None
 
 
