@@ -28,7 +28,6 @@ from login_blocking.policy_file import parse_policy
 from tools.stack import binaries, layout, topics
 from tools.stack.layout import ROOT, NoStackError, Stack
 
-_HEAP: Final = "3g"
 _FIRST_TS: Final = 1_795_500_000_000
 
 
@@ -40,6 +39,9 @@ def main() -> int:
     parser.add_argument("--addresses", type=int, default=100_000)
     parser.add_argument("--malformed", type=int, default=0, help="every n-th record is no attempt")
     parser.add_argument("--backend", choices=["hashmap", "rocksdb"], default="hashmap")
+    parser.add_argument(
+        "--heap", default="8g", help="of the JVM; too small a one shows as slowness"
+    )
     parser.add_argument("--only", nargs="+", help="only these shapes")
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
@@ -49,7 +51,9 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     # Read by the JVM that PyFlink starts: the collector decides more than the query does.
-    os.environ["JAVA_TOOL_OPTIONS"] = f"-XX:+UseParallelGC -Xms{_HEAP} -Xmx{_HEAP}"
+    os.environ["JAVA_TOOL_OPTIONS"] = (
+        f"-XX:+UseParallelGC -Xms{arguments.heap} -Xmx{arguments.heap}"
+    )
     with _topic(stack) as topic:
         print(f"writing {arguments.attempts:,} attempts", flush=True)
         _write(stack, topic, arguments)

@@ -4,11 +4,13 @@ import json
 import secrets
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+import requests
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from login_blocking.attempts import Attempt, Outcome
@@ -60,12 +62,17 @@ def fresh_network() -> str:
     return f"198.18.{secrets.randbelow(256)}"
 
 
-def test_last_attempt_of_a_spraying_attack_is_judged_though_all_fall_silent(
-    stack: Stack, producer: KafkaProducer, held: redis.Redis
-) -> None:
+def spray(producer: KafkaProducer) -> str:
     ip = f"{fresh_network()}.{secrets.randbelow(256)}"
     for number in range(10):
         fail(producer, f"sprayed-{number}-{secrets.token_hex(4)}", ip)
+    return ip
+
+
+def test_last_attempt_of_a_spraying_attack_is_judged_though_all_fall_silent(
+    stack: Stack, producer: KafkaProducer, held: redis.Redis
+) -> None:
+    ip = spray(producer)
 
     eventually(lambda: held.zscore("blocked:ips", ip) is not None)
 
@@ -111,6 +118,28 @@ def test_malformed_records_are_kept_and_the_job_goes_on(
     reasons = {reason for value, reason in _rejected(stack) if run in value}
     assert reasons == {"not a JSON object", "not UTF-8", "v: not a known version"}
     assert flink.exceptions(job_id) == ""
+
+
+def test_late_attempt_counts_for_its_user_and_is_counted_where_event_time_rules(
+    stack: Stack, producer: KafkaProducer, held: redis.Redis
+) -> None:
+    user, ip = f"late-{secrets.token_hex(4)}", f"{fresh_network()}.7"
+    began, before = now(), _late(stack)
+    fail(producer, user, ip, times=4)
+
+    def fail_in_the_past() -> None:
+        late = Attempt(str(uuid.uuid4()), began - 50_000, user, ip, Outcome.FAILURE)
+        producer.send(LOGIN_ATTEMPTS, key=late.key(), value=late.encode(), timestamp_ms=late.ts)
+
+    fail_in_the_past()
+    eventually(lambda: held.zscore("blocked:users", user) is not None)
+
+    def every_rule_has_dropped_one() -> bool:
+        fail_in_the_past()  # late only once the others have been judged
+        dropped = _late(stack) - before
+        return len(dropped) == 3
+
+    eventually(every_rule_has_dropped_one, seconds=30)  # Flink collects its metrics every 10 s
 
 
 def test_other_spellings_of_an_attempt_count(
@@ -162,6 +191,22 @@ def test_changed_policy_keeps_blocks_and_the_counts_of_rules_that_stay(
         assert held.zscore("blocked:users", blocked) == end
     finally:
         upgrade.upgrade(stack, ROOT / "policies" / "default.yaml")
+
+
+def _late(stack: Stack) -> Counter[str]:
+    """Attempts dropped as late, by the part of the job that did."""
+    flink = FlinkRest(stack.flink_url)
+    job_id = flink.running(job.JOB_NAME)
+    assert job_id is not None
+    dropped: Counter[str] = Counter()
+    for vertex in flink.job(job_id)["vertices"]:
+        url = f"{stack.flink_url}/jobs/{job_id}/vertices/{vertex['id']}/subtasks/metrics"
+        names = [metric["id"] for metric in requests.get(url, timeout=5).json()]
+        late = [name for name in names if name.endswith("numLateRecordsDropped")]
+        if late:
+            values = requests.get(url, params={"get": ",".join(late)}, timeout=5).json()
+            dropped[vertex["id"]] += sum(int(value["sum"]) for value in values)
+    return dropped
 
 
 def _rejected(stack: Stack) -> list[tuple[bytes, str]]:
