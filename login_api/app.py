@@ -20,15 +20,16 @@ from werkzeug.exceptions import (
 )
 
 from login_api.accounts import Accounts, NameTakenError
-from login_api.attempt_publisher import AttemptPublisher
-from login_api.block_reader import Blocked, BlockReader
+from login_api.block_reader import BlockReader
 from login_api.documents import Credentials, MalformedError, name_refusal, read_credentials
 from login_api.errors import PartUnavailableError
+from login_api.logins import Logins, Verdict
 from login_api.metrics import Metrics
 from login_api.passwords import Argon2Hasher, refusal
 from login_api.readiness import Readiness
-from login_blocking.attempts import Attempt, Outcome
-from login_blocking.subjects import Subject, ip_key
+from login_api.records import RecordPublisher
+from login_blocking.attempts import Outcome
+from login_blocking.subjects import ip_key
 
 _log = structlog.get_logger("login_api")
 
@@ -41,7 +42,7 @@ class Parts:
 
     accounts: Accounts
     blocks: BlockReader
-    publisher: AttemptPublisher
+    publisher: RecordPublisher
     hasher: Argon2Hasher
     clock: Callable[[], int]
     """The wall clock in ms since the epoch."""
@@ -69,6 +70,15 @@ def create_app(parts: Parts, *, max_body_bytes: int) -> Flask:
 
 
 def _add_calls(app: Flask, parts: Parts, metrics: Metrics, max_body_bytes: int) -> None:
+    logins = Logins(
+        accounts=parts.accounts,
+        blocks=parts.blocks,
+        publisher=parts.publisher,
+        hasher=parts.hasher,
+        clock=parts.clock,
+        metrics=metrics,
+    )
+
     @app.post("/register")
     def register() -> Answer:
         credentials = _credentials(max_body_bytes)
@@ -83,30 +93,12 @@ def _add_calls(app: Flask, parts: Parts, metrics: Metrics, max_body_bytes: int) 
 
     @app.post("/login")
     def login() -> Answer:
-        credentials = _credentials(max_body_bytes)
-        address = ip_key(parts.client_address(request.remote_addr or "", request.headers))
-        now = parts.clock()
-        subjects = [Subject("user", credentials.user), Subject("ip", address)]
+        verdict = logins.attempt(_credentials(max_body_bytes), _address(parts))
+        return _refusal(verdict) or (jsonify({"success": True}), 200)
 
-        def publish(outcome: Outcome) -> None:
-            attempt = Attempt(str(uuid.uuid4()), now, credentials.user, address, outcome)
-            with (
-                metrics.publish_seconds.time(),
-                metrics.publish_failures.count_exceptions(PartUnavailableError),
-            ):
-                parts.publisher.publish(attempt)
-            metrics.attempts.labels(outcome.value).inc()
 
-        blocked = parts.blocks.blocked(subjects, now)
-        if blocked is not None:
-            publish(Outcome.BLOCKED)
-            return _blocked(blocked, now)
-        encoded = parts.accounts.password_hash(credentials.user)
-        if parts.hasher.verify(encoded, credentials.password):
-            publish(Outcome.SUCCESS)
-            return jsonify({"success": True}), 200
-        publish(Outcome.FAILURE)
-        return jsonify({"error": "Wrong password"}), 401
+def _address(parts: Parts) -> str:
+    return ip_key(parts.client_address(request.remote_addr or "", request.headers))
 
 
 def _credentials(max_body_bytes: int) -> Credentials:
@@ -118,15 +110,23 @@ def _credentials(max_body_bytes: int) -> Credentials:
     return read_credentials(body)
 
 
-def _blocked(blocked: Blocked, now: int) -> Answer:
-    if blocked.until is None:
+def _refusal(verdict: Verdict) -> Answer | None:
+    """What a caller hears whose password was not found right; None for one that was."""
+    if verdict.outcome is Outcome.SUCCESS:
+        return None
+    if verdict.outcome is Outcome.FAILURE:
+        return jsonify({"error": "Wrong password"}), 401
+    if verdict.until is None:
         return jsonify({"error": "User blocked", "blocked_until": None}), 403
-    seconds, milliseconds = divmod(blocked.until, 1_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
-    written = f"{moment}.{milliseconds:03d}Z"
-    response = jsonify({"error": "User blocked", "blocked_until": written})
-    response.headers["Retry-After"] = str(math.ceil((blocked.until - now) / 1_000))
+    response = jsonify({"error": "User blocked", "blocked_until": _moment(verdict.until)})
+    response.headers["Retry-After"] = str(math.ceil((verdict.until - verdict.now) / 1_000))
     return response, 403
+
+
+def _moment(ms: int) -> str:
+    seconds, milliseconds = divmod(ms, 1_000)
+    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+    return f"{moment}.{milliseconds:03d}Z"
 
 
 def _add_health(app: Flask, parts: Parts, metrics: Metrics) -> None:

@@ -7,10 +7,10 @@ from argon2 import PasswordHasher
 
 from login_api.accounts import PostgresAccounts
 from login_api.app import Parts, create_app
-from login_api.attempt_publisher import KafkaAttemptPublisher
 from login_api.block_reader import RedisBlockReader
 from login_api.client_address import ClientAddress
 from login_api.passwords import Argon2Hasher
+from login_api.record_publisher import KafkaRecordPublisher
 from login_api.settings import Settings
 
 structlog.configure(
@@ -29,7 +29,7 @@ app = create_app(
             _settings.database_timeout_ms,
         ),
         blocks=RedisBlockReader(_settings.redis_url.get_secret_value(), _settings.redis_timeout_ms),
-        publisher=KafkaAttemptPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms),
+        publisher=KafkaRecordPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms),
         hasher=Argon2Hasher(
             PasswordHasher(
                 memory_cost=_settings.argon2_memory_kib,

@@ -16,7 +16,7 @@ import requests
 
 from login_blocking.attempts import decode
 from login_blocking.names import blocked_set
-from tests.contract.test_login_api_attempt_publisher import records
+from tests.contract.test_login_api_record_publisher import records
 from tests.support.login_api import credentials
 from tests.support.services import (
     REPOSITORY,

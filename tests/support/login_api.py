@@ -13,7 +13,9 @@ from login_api.block_reader import Blocked
 from login_api.client_address import ClientAddress
 from login_api.errors import PartUnavailableError
 from login_api.passwords import Argon2Hasher
-from login_blocking.attempts import Attempt
+from login_api.records import Record
+from login_blocking.attempts import Attempt, decode
+from login_blocking.names import LOGIN_ATTEMPTS
 from login_blocking.subjects import Subject
 
 NOW = 1_795_478_400_123
@@ -52,12 +54,15 @@ class InMemoryBlockReader:
         pass
 
 
-class InMemoryAttemptPublisher:
+class InMemoryRecordPublisher:
     def __init__(self) -> None:
-        self.published: list[Attempt] = []
+        self.published: list[Record] = []
 
-    def publish(self, attempt: Attempt) -> None:
-        self.published.append(attempt)
+    def publish(self, record: Record) -> None:
+        self.published.append(record)
+
+    def publish_soon(self, record: Record) -> None:
+        self.published.append(record)
 
     def ping(self) -> None:
         pass
@@ -94,8 +99,11 @@ class FailingBlockReader:
         raise PartUnavailableError("redis")
 
 
-class FailingAttemptPublisher:
-    def publish(self, attempt: Attempt) -> NoReturn:
+class FailingRecordPublisher:
+    def publish(self, record: Record) -> NoReturn:
+        raise PartUnavailableError("kafka")
+
+    def publish_soon(self, record: Record) -> NoReturn:
         raise PartUnavailableError("kafka")
 
     def ping(self) -> NoReturn:
@@ -108,8 +116,8 @@ class LoginApi:
 
     accounts: InMemoryAccounts | FailingAccounts = field(default_factory=InMemoryAccounts)
     blocks: InMemoryBlockReader | FailingBlockReader = field(default_factory=InMemoryBlockReader)
-    publisher: InMemoryAttemptPublisher | FailingAttemptPublisher = field(
-        default_factory=InMemoryAttemptPublisher
+    publisher: InMemoryRecordPublisher | FailingRecordPublisher = field(
+        default_factory=InMemoryRecordPublisher
     )
     password_hasher: RecordingPasswordHasher = field(default_factory=RecordingPasswordHasher)
     now: int = NOW
@@ -128,8 +136,9 @@ class LoginApi:
         return create_app(parts, max_body_bytes=MAX_BODY_BYTES).test_client()
 
     def published(self) -> list[Attempt]:
-        assert isinstance(self.publisher, InMemoryAttemptPublisher)
-        return self.publisher.published
+        assert isinstance(self.publisher, InMemoryRecordPublisher)
+        records = self.publisher.published
+        return [decode(it.value) for it in records if it.topic == LOGIN_ATTEMPTS]
 
     def block(self, subject: Subject, until: int | None) -> None:
         assert isinstance(self.blocks, InMemoryBlockReader)

@@ -9,14 +9,14 @@ from structlog.testing import capture_logs
 
 from login_api.errors import PartUnavailableError
 from login_api.passwords import Argon2Hasher
-from login_blocking.attempts import Attempt
+from login_api.records import Record
 from login_blocking.subjects import Subject
 from tests.support.login_api import (
     NOW,
     FailingAccounts,
-    FailingAttemptPublisher,
     FailingBlockReader,
-    InMemoryAttemptPublisher,
+    FailingRecordPublisher,
+    InMemoryRecordPublisher,
     LoginApi,
     RecordingPasswordHasher,
     credentials,
@@ -29,7 +29,7 @@ BROKEN = [
     (LoginApi(accounts=FailingAccounts()), "/register", "postgres"),
     (LoginApi(accounts=FailingAccounts()), "/login", "postgres"),
     (LoginApi(blocks=FailingBlockReader()), "/login", "redis"),
-    (LoginApi(publisher=FailingAttemptPublisher()), "/login", "kafka"),
+    (LoginApi(publisher=FailingRecordPublisher()), "/login", "kafka"),
 ]
 
 
@@ -45,7 +45,7 @@ def test_a_part_that_is_down_gives_503_and_is_counted(api: LoginApi, call: str, 
 
 
 def test_a_blocked_attempt_that_cannot_be_published_gives_503() -> None:
-    api = LoginApi(publisher=FailingAttemptPublisher())
+    api = LoginApi(publisher=FailingRecordPublisher())
     api.block(Subject("user", "alice"), NOW + 1)
     client = api.client()
     assert client.post("/login", json=ALICE).status_code == 503
@@ -63,7 +63,7 @@ def test_redis_is_asked_before_the_password_is_looked_at() -> None:
 
 def test_readyz_names_the_parts_that_are_down() -> None:
     ready = LoginApi().client().get("/readyz")
-    broken = LoginApi(blocks=FailingBlockReader(), publisher=FailingAttemptPublisher())
+    broken = LoginApi(blocks=FailingBlockReader(), publisher=FailingRecordPublisher())
     unready = broken.client().get("/readyz")
     assert (ready.status_code, ready.json) == (
         200,
@@ -95,8 +95,8 @@ def test_one_hash_too_many_waits_and_is_then_refused() -> None:
     assert hasher.verify(hasher.hash(CANARY), CANARY)
 
 
-class _SurprisingPublisher(InMemoryAttemptPublisher):
-    def publish(self, attempt: Attempt) -> None:
+class _SurprisingPublisher(InMemoryRecordPublisher):
+    def publish(self, record: Record) -> None:
         raise RuntimeError(f"surprised by {CANARY}")
 
 
@@ -118,7 +118,7 @@ BODIES = [
         LoginApi(),
         LoginApi(accounts=FailingAccounts()),
         LoginApi(blocks=FailingBlockReader()),
-        LoginApi(publisher=FailingAttemptPublisher()),
+        LoginApi(publisher=FailingRecordPublisher()),
         LoginApi(publisher=_SurprisingPublisher()),
     ],
 )

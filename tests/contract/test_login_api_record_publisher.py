@@ -1,4 +1,4 @@
-"""One exam for attempts published in memory and to Kafka."""
+"""One exam for records published in memory and to Kafka."""
 
 import time
 import uuid
@@ -10,11 +10,12 @@ from typing import NamedTuple
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from login_api.attempt_publisher import AttemptPublisher, KafkaAttemptPublisher
 from login_api.errors import PartUnavailableError
+from login_api.record_publisher import KafkaRecordPublisher
+from login_api.records import RecordPublisher, attempt_record
 from login_blocking.attempts import Attempt, Outcome, decode
 from login_blocking.names import LOGIN_ATTEMPTS
-from tests.support.login_api import InMemoryAttemptPublisher
+from tests.support.login_api import InMemoryRecordPublisher
 from tests.support.services import PARTITIONS, KafkaServer, free_port, running_kafka
 
 TIMEOUT_MS = 2_000
@@ -50,12 +51,12 @@ def records(bootstrap: str) -> list[Record]:
         consumer.close()
 
 
-def wait_until_it_publishes(publisher: KafkaAttemptPublisher) -> None:
+def wait_until_it_publishes(publisher: KafkaRecordPublisher) -> None:
     deadline = time.monotonic() + _READY_WITHIN_S
     while True:
         try:
             publisher.ping()
-            publisher.publish(an_attempt("warm-up"))
+            publisher.publish(attempt_record(an_attempt("warm-up")))
         except PartUnavailableError:
             if time.monotonic() > deadline:
                 raise
@@ -65,8 +66,8 @@ def wait_until_it_publishes(publisher: KafkaAttemptPublisher) -> None:
 
 
 @pytest.fixture
-def kafka_publisher(kafka_server: KafkaServer) -> Iterator[KafkaAttemptPublisher]:
-    publisher = KafkaAttemptPublisher(kafka_server.bootstrap, TIMEOUT_MS)
+def kafka_publisher(kafka_server: KafkaServer) -> Iterator[KafkaRecordPublisher]:
+    publisher = KafkaRecordPublisher(kafka_server.bootstrap, TIMEOUT_MS)
     wait_until_it_publishes(publisher)
     yield publisher
     publisher.close()
@@ -75,47 +76,47 @@ def kafka_publisher(kafka_server: KafkaServer) -> Iterator[KafkaAttemptPublisher
 @pytest.fixture(params=["in-memory", pytest.param("kafka", marks=pytest.mark.service)])
 def publisher_and_published(
     request: pytest.FixtureRequest,
-) -> tuple[AttemptPublisher, Callable[[], list[Attempt]]]:
+) -> tuple[RecordPublisher, Callable[[], list[Attempt]]]:
     if request.param == "in-memory":
-        publisher = InMemoryAttemptPublisher()
-        return publisher, lambda: publisher.published
+        publisher = InMemoryRecordPublisher()
+        return publisher, lambda: [decode(record.value) for record in publisher.published]
     server: KafkaServer = request.getfixturevalue("kafka_server")
-    real: KafkaAttemptPublisher = request.getfixturevalue("kafka_publisher")
+    real: KafkaRecordPublisher = request.getfixturevalue("kafka_publisher")
     return real, lambda: [decode(record.value) for record in records(server.bootstrap)]
 
 
 def test_what_was_published_is_there_when_the_call_returns(
-    publisher_and_published: tuple[AttemptPublisher, Callable[[], list[Attempt]]],
+    publisher_and_published: tuple[RecordPublisher, Callable[[], list[Attempt]]],
 ) -> None:
     publisher, published = publisher_and_published
     attempt = an_attempt()
-    publisher.publish(attempt)
+    publisher.publish(attempt_record(attempt))
     assert published().count(attempt) == 1
 
 
 def test_attempts_of_one_user_keep_their_order(
-    publisher_and_published: tuple[AttemptPublisher, Callable[[], list[Attempt]]],
+    publisher_and_published: tuple[RecordPublisher, Callable[[], list[Attempt]]],
 ) -> None:
     publisher, published = publisher_and_published
     attempts = [an_attempt("李小龍") for _ in range(20)]
     for attempt in attempts:
-        publisher.publish(attempt)
+        publisher.publish(attempt_record(attempt))
     assert [attempt for attempt in published() if attempt in attempts] == attempts
 
 
 def test_attempts_of_many_threads_are_there_once_each(
-    publisher_and_published: tuple[AttemptPublisher, Callable[[], list[Attempt]]],
+    publisher_and_published: tuple[RecordPublisher, Callable[[], list[Attempt]]],
 ) -> None:
     publisher, published = publisher_and_published
     attempts = [an_attempt(f"user{number}") for number in range(60)]
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(publisher.publish, attempts))
+        list(threads.map(publisher.publish, map(attempt_record, attempts)))
     seen = published()
     assert [seen.count(attempt) for attempt in attempts] == [1] * len(attempts)
 
 
 def test_ping_answers(
-    publisher_and_published: tuple[AttemptPublisher, Callable[[], list[Attempt]]],
+    publisher_and_published: tuple[RecordPublisher, Callable[[], list[Attempt]]],
 ) -> None:
     publisher, _ = publisher_and_published
     publisher.ping()
@@ -123,11 +124,11 @@ def test_ping_answers(
 
 @pytest.mark.service
 def test_a_record_has_the_users_key_and_the_attempts_own_time(
-    kafka_server: KafkaServer, kafka_publisher: KafkaAttemptPublisher
+    kafka_server: KafkaServer, kafka_publisher: KafkaRecordPublisher
 ) -> None:
     attempts = [an_attempt(), an_attempt()]
     for attempt in attempts:
-        kafka_publisher.publish(attempt)
+        kafka_publisher.publish(attempt_record(attempt))
     values = [attempt.encode() for attempt in attempts]
     found = [record for record in records(kafka_server.bootstrap) if record.value in values]
     assert [record.key for record in found] == [b"alice", b"alice"]
@@ -137,22 +138,22 @@ def test_a_record_has_the_users_key_and_the_attempts_own_time(
 
 @pytest.mark.service
 def test_a_stamp_that_the_broker_refuses_spoils_nothing_for_the_next(
-    kafka_publisher: KafkaAttemptPublisher,
+    kafka_publisher: KafkaRecordPublisher,
 ) -> None:
     early = an_attempt()
     early = Attempt(early.id, early.ts + 10**10, early.user, early.ip, early.outcome)
     with pytest.raises(PartUnavailableError, match="kafka"):
-        kafka_publisher.publish(early)
+        kafka_publisher.publish(attempt_record(early))
     wait_until_it_publishes(kafka_publisher)
 
 
 @pytest.mark.service
 def test_without_a_broker_every_call_fails_at_once() -> None:
-    publisher = KafkaAttemptPublisher(f"127.0.0.1:{free_port()}", TIMEOUT_MS)
+    publisher = KafkaRecordPublisher(f"127.0.0.1:{free_port()}", TIMEOUT_MS)
     try:
         began = time.monotonic()
         with pytest.raises(PartUnavailableError, match="kafka"):
-            publisher.publish(an_attempt())
+            publisher.publish(attempt_record(an_attempt()))
         with pytest.raises(PartUnavailableError, match="kafka"):
             publisher.ping()
         assert time.monotonic() - began < 0.5
@@ -163,14 +164,14 @@ def test_without_a_broker_every_call_fails_at_once() -> None:
 @pytest.mark.service
 def test_a_broker_may_come_late_go_and_come_back(tmp_path: Path) -> None:
     port = free_port()
-    publisher = KafkaAttemptPublisher(f"127.0.0.1:{port}", TIMEOUT_MS)
+    publisher = KafkaRecordPublisher(f"127.0.0.1:{port}", TIMEOUT_MS)
     try:
         with running_kafka(tmp_path, port):
             wait_until_it_publishes(publisher)
         for _ in range(2):
             began = time.monotonic()
             with pytest.raises(PartUnavailableError, match="kafka"):
-                publisher.publish(an_attempt())
+                publisher.publish(attempt_record(an_attempt()))
             assert time.monotonic() - began < TIMEOUT_MS / 1_000 + 0.5
         with pytest.raises(PartUnavailableError, match="kafka"):
             publisher.ping()

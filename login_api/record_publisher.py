@@ -1,17 +1,17 @@
-"""Publishes attempts to Kafka and returns when the broker has them."""
+"""Publishes records to Kafka and returns when the broker has them."""
 
 import contextlib
 import socket
 import threading
 import time
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, RetriableError
 
 from login_api.errors import PartUnavailableError
-from login_blocking.attempts import Attempt
+from login_api.records import Record
 from login_blocking.names import LOGIN_ATTEMPTS
 
 _log = structlog.get_logger("login_api")
@@ -20,17 +20,7 @@ _PING_TIMEOUT_S: Final = 0.9
 _CLOSE_TIMEOUT_S: Final = 1.0
 
 
-class AttemptPublisher(Protocol):
-    """What the routes need; both methods raise PartUnavailableError("kafka")."""
-
-    def publish(self, attempt: Attempt) -> None:
-        """Returns when the broker has acknowledged the attempt."""
-
-    def ping(self) -> None:
-        """Returns if attempts can be published."""
-
-
-class KafkaAttemptPublisher:
+class KafkaRecordPublisher:
     """A producer of this process' own: idempotent, every in-sync replica acknowledges, no linger.
 
     It is built in the background: its constructor blocks for half a minute when no broker
@@ -45,16 +35,16 @@ class KafkaAttemptPublisher:
         self._closed = threading.Event()
         self._connect_in_background(None)
 
-    def publish(self, attempt: Attempt) -> None:
-        """See AttemptPublisher; ends within about `timeout_ms`."""
+    def publish(self, record: Record) -> None:
+        """Returns when the broker has it; ends within about `timeout_ms`."""
         deadline = time.monotonic() + self._timeout_ms / 1_000
         producer = self._connected()
         try:
             acknowledged = producer.send(
-                LOGIN_ATTEMPTS,
-                key=attempt.key(),
-                value=attempt.encode(),
-                timestamp_ms=attempt.ts,
+                record.topic,
+                key=record.key,
+                value=record.value,
+                timestamp_ms=record.ts,
             )
             acknowledged.get(timeout=max(0.0, deadline - time.monotonic()))
         except RetriableError as error:  # an expired deadline too: the producer itself is sound
@@ -64,8 +54,17 @@ class KafkaAttemptPublisher:
             self._replace(producer)
             raise PartUnavailableError("kafka") from error
 
+    def publish_soon(self, record: Record) -> None:
+        """See RecordPublisher."""
+        try:
+            self._connected().send(
+                record.topic, key=record.key, value=record.value, timestamp_ms=record.ts
+            )
+        except (KafkaError, ValueError) as error:
+            raise PartUnavailableError("kafka") from error
+
     def ping(self) -> None:
-        """See AttemptPublisher; asks a broker, since an idle connection tells nothing."""
+        """See RecordPublisher; asks a broker, since an idle connection tells nothing."""
         answered = threading.Event()
         refresh = self._connected()._metadata.request_update()  # noqa: SLF001 — no public call asks
         refresh.add_both(lambda _: answered.set())
