@@ -12,7 +12,7 @@ from login_blocking.attempts import FUTURE_REFUSED_MS
 CANONICAL: Final = (
     r'^\{"v":1,"id":"[0-9a-f-]{36}+","ts":[1-9][0-9]{12}+,"user":(?!null,"ip":null)'
     r'(?:"[^"\\\x00-\x1f\uFFFD]++"|null),"ip":(?:"[0-9a-f.:/]++"|null),'
-    r'"outcome":"(?:failure|success|blocked|limited)"\}$'
+    r'"outcome":"(?:failure|success|blocked|limited)"(?:,"known":(?:true|false))?\}$'
 )
 """What `login_blocking.attempts` writes, but for names with escapes: cheaper to take apart than any
 JSON (docs/decisions/0003-reading-records.md). Possessive: it never tries twice."""
@@ -67,6 +67,7 @@ SELECT
   {_after('"user":')} AS `user`,
   {_after('"ip":')} AS ip,
   {_after('"outcome":')} AS outcome,
+  `value` LIKE '%"known":true}}' AS known,
   `offset` AS `position`, event_time AS stamp,
   CAST(NULL AS STRING) AS reason, CAST(NULL AS BYTES) AS record_key,
   CAST(NULL AS BYTES) AS record_value, CAST(NULL AS INT) AS `partition`
@@ -79,6 +80,7 @@ SELECT
   CASE WHEN reason IS NULL THEN ts END AS ts,
   `user`, ip,
   CASE WHEN reason IS NULL THEN outcome END AS outcome,
+  known_json = '[true]' AS known,
   `position`, event_time AS stamp, reason,
   CASE WHEN reason IS NOT NULL THEN record_key END AS record_key,
   CASE WHEN reason IS NOT NULL THEN CAST(`value` AS BYTES) END AS record_value,
@@ -97,6 +99,7 @@ FROM (
     WHEN `user` IS NULL AND ip IS NULL THEN 'user, ip: both missing'
     WHEN outcome IS NULL OR outcome NOT IN ('success', 'failure', 'blocked', 'limited')
       THEN 'outcome: not a known one'
+    WHEN known_json NOT IN ('[true]', '[false]') THEN 'known: neither true nor false'
     WHEN {ahead} THEN 'ts: ahead of the clock' END AS reason
   FROM (
     SELECT record_key, `value`, `partition`, `offset` AS `position`, event_time,
@@ -110,7 +113,8 @@ FROM (
       JSON_VALUE(`value`, '$.user') AS `user`,
       JSON_VALUE(`value`, '$.ip') AS ip,
       CASE WHEN {_wrapped("outcome")} LIKE '["%' THEN JSON_VALUE(`value`, '$.outcome') END
-        AS outcome
+        AS outcome,
+      {_wrapped("known")} AS known_json
     FROM attempt_records
     WHERE {fine} IS NOT TRUE
   )
@@ -139,6 +143,7 @@ def schema() -> Schema:
         .column("user", "STRING")
         .column("ip", "STRING")
         .column("outcome", "STRING")
+        .column("known", "BOOLEAN")
         .column("position", "BIGINT")
         .column("reason", "STRING")
         .column("record_key", "BYTES")
@@ -186,8 +191,9 @@ FROM (
 
 _TICKS_AS_ATTEMPTS: Final = """\
 -- the clock that goes on when nobody logs in
-SELECT CAST(n AS STRING), n, CAST(NULL AS STRING), CAST(NULL AS STRING), 'tick', n, event_time,
-  CAST(NULL AS STRING), CAST(NULL AS BYTES), CAST(NULL AS BYTES), CAST(NULL AS INT)
+SELECT CAST(n AS STRING), n, CAST(NULL AS STRING), CAST(NULL AS STRING), 'tick',
+  CAST(NULL AS BOOLEAN), n, event_time, CAST(NULL AS STRING),
+  CAST(NULL AS BYTES), CAST(NULL AS BYTES), CAST(NULL AS INT)
 FROM clock"""
 
 

@@ -32,7 +32,15 @@ def state_name(rule: Rule) -> str:
 
     How long its blocks last is not part of it.
     """
-    counting = [rule.subject, rule.count, rule.threshold, rule.within_ms, rule.reset_on_success]
+    counting: list[str | int] = [
+        rule.subject,
+        rule.count,
+        rule.threshold,
+        rule.within_ms,
+        rule.reset_on_success,
+    ]
+    if rule.places != "any":
+        counting.append(rule.places)
     digest = hashlib.sha256(json.dumps(counting).encode()).hexdigest()[:12]
     return f"rule-{rule.name}-{digest}"
 
@@ -70,7 +78,7 @@ FROM (
     -- the threshold-th last failure of the subject, this one included
     LAG(ts, {rule.threshold - 1}) OVER (PARTITION BY {subject} ORDER BY {_order(rule)}) AS oldest
   FROM {ATTEMPTS}
-  WHERE outcome = 'failure' AND {subject} IS NOT NULL
+  WHERE outcome = 'failure' AND {_counted(rule)}
 )
 WHERE ABS(ts - oldest) < {rule.within_ms}"""  # noqa: S608 — a policy's names are [a-z0-9-]
 
@@ -91,7 +99,7 @@ FROM (
     LAG(`position`, {rule.threshold - 1}) {over} AS oldest_position,
     MAX(CASE WHEN outcome = 'success' THEN `position` END) {over} AS last_success
   FROM {ATTEMPTS}
-  WHERE outcome IN ('failure', 'success') AND {subject} IS NOT NULL
+  WHERE outcome IN ('failure', 'success') AND {_counted(rule)}
 )
 WHERE outcome = 'failure' AND ABS(ts - oldest) < {rule.within_ms}
   AND (last_success IS NULL OR last_success < oldest_position)"""  # noqa: S608
@@ -114,7 +122,7 @@ FROM (
         PARTITION BY {subject} ORDER BY {order}
         ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS successes
     FROM {ATTEMPTS}
-    WHERE outcome IN ('failure', 'success') AND {subject} IS NOT NULL
+    WHERE outcome IN ('failure', 'success') AND {_counted(rule)}
   )
   WHERE outcome = 'failure'
 )
@@ -133,7 +141,7 @@ FROM (
       PARTITION BY {subject} ORDER BY {_order(rule)}
       RANGE BETWEEN {interval_sql(rule.within_ms)} PRECEDING AND CURRENT ROW) AS others
   FROM {ATTEMPTS}
-  WHERE outcome = 'failure' AND {subject} IS NOT NULL
+  WHERE outcome = 'failure' AND {_counted(rule)}
 )
 WHERE others >= {rule.threshold}"""  # noqa: S608
 
@@ -145,6 +153,11 @@ def _about(rule: Rule) -> str:
 
 def _subject(rule: Rule) -> str:
     return "`user`" if rule.subject == "user" else "ip"
+
+
+def _counted(rule: Rule) -> str:
+    places = {"any": "", "known": " AND known", "unknown": " AND known IS NOT TRUE"}
+    return f"{_subject(rule)} IS NOT NULL{places[rule.places]}"
 
 
 def _order(rule: Rule) -> str:

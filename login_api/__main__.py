@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from login_api.migrations import migrate
+from login_api.policy_in_force import PolicyInForce
 from login_api.settings import METRICS_FOLDER_VARIABLE, Settings
+from login_blocking.policy_file import PolicyError
 
 _STOP_WITHIN_S: Final = 5
 
@@ -24,7 +26,13 @@ def main() -> int:
     except ValidationError as error:
         for detail in error.errors(include_input=False):
             name = "_".join(["LOGIN_API", *map(str, detail["loc"])]).upper()
-            sys.stderr.write(f"{name}: {detail['msg']}\n")
+            told = detail["msg"].removeprefix("Value error, ")
+            sys.stderr.write(f"{name}: {told}\n" if detail["loc"] else f"{told}\n")
+        return 2
+    try:
+        PolicyInForce(settings.policy_file)
+    except (PolicyError, OSError) as error:
+        sys.stderr.write(f"LOGIN_API_POLICY_FILE: {settings.policy_file}: {error}\n")
         return 2
     try:
         migrate(settings.database_url.get_secret_value())

@@ -20,12 +20,13 @@ from werkzeug.exceptions import (
 )
 
 from login_api.accounts import Accounts, NameTakenError
-from login_api.block_reader import BlockReader
 from login_api.documents import Credentials, MalformedError, name_refusal, read_credentials
 from login_api.errors import PartUnavailableError
+from login_api.guard import Guard
 from login_api.logins import Logins, Verdict
 from login_api.metrics import Metrics
 from login_api.passwords import Argon2Hasher, refusal
+from login_api.places import Places
 from login_api.readiness import Readiness
 from login_api.records import RecordPublisher
 from login_blocking.attempts import Outcome
@@ -41,11 +42,13 @@ class Parts:
     """What the application leans on; wsgi.py wires the real ones, tests their own."""
 
     accounts: Accounts
-    blocks: BlockReader
+    guard: Guard
+    places: Places
     publisher: RecordPublisher
     hasher: Argon2Hasher
     clock: Callable[[], int]
     """The wall clock in ms since the epoch."""
+    open_without_guard: bool
     client_address: Callable[[str, Headers], str]
     """From the socket's peer and the request's headers to an address that `ip_key` takes."""
 
@@ -72,11 +75,13 @@ def create_app(parts: Parts, *, max_body_bytes: int) -> Flask:
 def _add_calls(app: Flask, parts: Parts, metrics: Metrics, max_body_bytes: int) -> None:
     logins = Logins(
         accounts=parts.accounts,
-        blocks=parts.blocks,
+        guard=parts.guard,
+        places=parts.places,
         publisher=parts.publisher,
         hasher=parts.hasher,
         clock=parts.clock,
         metrics=metrics,
+        open_without_guard=parts.open_without_guard,
     )
 
     @app.post("/register")
@@ -116,11 +121,15 @@ def _refusal(verdict: Verdict) -> Answer | None:
         return None
     if verdict.outcome is Outcome.FAILURE:
         return jsonify({"error": "Wrong password"}), 401
-    if verdict.until is None:
-        return jsonify({"error": "User blocked", "blocked_until": None}), 403
-    response = jsonify({"error": "User blocked", "blocked_until": _moment(verdict.until)})
-    response.headers["Retry-After"] = str(math.ceil((verdict.until - verdict.now) / 1_000))
-    return response, 403
+    if verdict.outcome is Outcome.LIMITED:
+        response, status = jsonify({"error": "Too many attempts"}), 429
+    else:
+        until = None if verdict.until is None else _moment(verdict.until)
+        response, status = jsonify({"error": "User blocked", "blocked_until": until}), 403
+    if verdict.until is not None:
+        seconds = math.ceil((verdict.until - verdict.now) / 1_000)
+        response.headers["Retry-After"] = str(max(1, seconds))
+    return response, status
 
 
 def _moment(ms: int) -> str:
@@ -132,7 +141,7 @@ def _moment(ms: int) -> str:
 def _add_health(app: Flask, parts: Parts, metrics: Metrics) -> None:
     readiness = Readiness(
         {
-            "redis": parts.blocks.ping,
+            "redis": parts.guard.ping,
             "postgres": parts.accounts.ping,
             "kafka": parts.publisher.ping,
         }

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from login_api.accounts import Accounts
-from login_api.block_reader import BlockReader
 from login_api.documents import Credentials
 from login_api.errors import PartUnavailableError
+from login_api.guard import Admission, Guard, Request
 from login_api.metrics import Metrics
 from login_api.passwords import Argon2Hasher
+from login_api.places import Places
 from login_api.records import RecordPublisher, attempt_record
 from login_blocking.attempts import Attempt, Outcome
-from login_blocking.subjects import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +29,61 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logins:
-    """Judges credentials; every call of the API that takes a password goes this way."""
+    """Judges credentials; every call of the API that takes a password goes this way.
+
+    With `open_without_guard` attempts are made unguarded while Redis is down, else not at all.
+    """
 
     accounts: Accounts
-    blocks: BlockReader
+    guard: Guard
+    places: Places
     publisher: RecordPublisher
     hasher: Argon2Hasher
     clock: Callable[[], int]
     metrics: Metrics
+    open_without_guard: bool
 
     def attempt(self, credentials: Credentials, address: str) -> Verdict:
-        """Raises PartUnavailableError; then nothing is known of the password.
+        """Raises PartUnavailableError; then nothing was said about the password.
 
-        `address` is in normal form. The attempt has been published when this returns.
+        `address` is in normal form. The attempt has been published when this returns; one that was
+        refused, which counts against nobody, will be a moment later.
         """
-        user, now = credentials.user, self.clock()
-        blocked = self.blocks.blocked([Subject("user", user), Subject("ip", address)], now)
-        if blocked is not None:
-            verdict = Verdict(Outcome.BLOCKED, now, blocked.until)
-        else:
-            encoded = self.accounts.password_hash(user)
+        place = self.places.name(credentials.user, address)
+        request = Request(str(uuid.uuid4()), credentials.user, address, place)
+        admission = self._admit(request)
+        if admission.refused is not None:
+            self.metrics.guard_refusals.labels(admission.refused.value).inc()
+            self._publish_soon(_attempt(request, admission, admission.refused))
+            return Verdict(admission.refused, admission.now, admission.until)
+        try:
+            encoded = self.accounts.password_hash(credentials.user)
             right = self.hasher.verify(encoded, credentials.password)
-            verdict = Verdict(Outcome.SUCCESS if right else Outcome.FAILURE, now)
-        self._publish(Attempt(str(uuid.uuid4()), now, user, address, verdict.outcome))
-        return verdict
+        except Exception:
+            self._settle(request, admission, right=False)
+            raise
+        outcome = Outcome.SUCCESS if right else Outcome.FAILURE
+        self._publish(_attempt(request, admission, outcome))
+        if right:
+            self._settle(request, admission, right=True)
+        return Verdict(outcome, admission.now)
+
+    def _admit(self, request: Request) -> Admission:
+        try:
+            return self.guard.admit(request)
+        except PartUnavailableError:
+            if not self.open_without_guard:
+                raise
+            self.metrics.unguarded.inc()
+            return Admission(self.clock(), known=False)
+
+    def _settle(self, request: Request, admission: Admission, *, right: bool) -> None:
+        """A place that cannot be given back comes free by itself when no rule looks back to it."""
+        give = self.guard.succeed if right else self.guard.give_back
+        try:
+            give(request, known=admission.known)
+        except PartUnavailableError as error:
+            self.metrics.part_failures.labels(error.part).inc()
 
     def _publish(self, attempt: Attempt) -> None:
         with (
@@ -61,3 +92,18 @@ class Logins:
         ):
             self.publisher.publish(attempt_record(attempt))
         self.metrics.attempts.labels(attempt.outcome.value).inc()
+
+    def _publish_soon(self, attempt: Attempt) -> None:
+        """Who was refused stays refused, written down or not: it counts against nobody."""
+        try:
+            self.publisher.publish_soon(attempt_record(attempt))
+        except PartUnavailableError:
+            self.metrics.publish_failures.inc()
+        else:
+            self.metrics.attempts.labels(attempt.outcome.value).inc()
+
+
+def _attempt(request: Request, admission: Admission, outcome: Outcome) -> Attempt:
+    return Attempt(
+        request.id, admission.now, request.user, request.address, outcome, admission.known
+    )

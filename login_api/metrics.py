@@ -30,6 +30,17 @@ class Metrics:
             "Attempts that Kafka did not acknowledge",
             registry=self._registry,
         )
+        self.guard_refusals = Counter(
+            "login_api_guard_refusals",
+            "Attempts refused before their password was looked at",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self.unguarded = Counter(
+            "login_api_unguarded",
+            "Attempts made without the guard, since Redis was down",
+            registry=self._registry,
+        )
         self.part_failures = Counter(
             "login_api_part_failures",
             "Answers refused because a part was down",

@@ -2,16 +2,19 @@
 
 import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    FilePath,
     PositiveInt,
     SecretStr,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -66,6 +69,10 @@ class Settings(BaseSettings):
     database_timeout_ms: PositiveInt = 2_000
     redis_url: Secret
     redis_timeout_ms: PositiveInt = 250
+    redis_down: Literal["closed", "open"] = "closed"
+    policy_file: FilePath = Path(__file__).parents[1] / "policies" / "default.yaml"
+    known_places: bool = True
+    places_key: Secret | None = None
     kafka_bootstrap: str = Field(pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
     publish_timeout_ms: PositiveInt = 2_000
 
@@ -75,6 +82,21 @@ class Settings(BaseSettings):
     argon2_parallelism: PositiveInt = 1
     hash_concurrency: PositiveInt = Field(default_factory=lambda: os.cpu_count() or 1)
     hash_wait_ms: PositiveInt = 1_000
+
+    def places_secret(self) -> bytes | None:
+        """The key under which known places are hashed, None to know none."""
+        if not self.known_places or self.places_key is None:
+            return None
+        return self.places_key.get_secret_value().encode()
+
+    @model_validator(mode="after")
+    def _with_a_key_for_places(self) -> Self:
+        if self.known_places and self.places_key is None:
+            raise ValueError(
+                "LOGIN_API_PLACES_KEY is missing: a long random text, kept secret; or set "
+                "LOGIN_API_KNOWN_PLACES=false"
+            )
+        return self
 
     @field_validator("forwarded_header")
     @classmethod

@@ -7,9 +7,11 @@ from argon2 import PasswordHasher
 
 from login_api.accounts import PostgresAccounts
 from login_api.app import Parts, create_app
-from login_api.block_reader import RedisBlockReader
 from login_api.client_address import ClientAddress
+from login_api.guard import RedisGuard
 from login_api.passwords import Argon2Hasher
+from login_api.places import Places
+from login_api.policy_in_force import PolicyInForce
 from login_api.record_publisher import KafkaRecordPublisher
 from login_api.settings import Settings
 
@@ -28,7 +30,13 @@ app = create_app(
             _settings.database_connections,
             _settings.database_timeout_ms,
         ),
-        blocks=RedisBlockReader(_settings.redis_url.get_secret_value(), _settings.redis_timeout_ms),
+        guard=RedisGuard(
+            _settings.redis_url.get_secret_value(),
+            _settings.redis_timeout_ms,
+            PolicyInForce(_settings.policy_file),
+        ),
+        places=Places(_settings.places_secret()),
+        open_without_guard=_settings.redis_down == "open",
         publisher=KafkaRecordPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms),
         hasher=Argon2Hasher(
             PasswordHasher(

@@ -33,6 +33,7 @@ class Attempt:
 
     `ts` is the event time in ms since the epoch. `user` and `ip` are in normal form (see
     `login_blocking.subjects`); a recording may lack one of them, the Login API always has both.
+    `known` tells that the user has logged in from this address before.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Attempt:
     user: str | None
     ip: str | None
     outcome: Outcome
+    known: bool = False
 
     def encode(self) -> bytes:
         """The record's value: compact JSON in UTF-8, keys always in this order."""
@@ -50,6 +52,7 @@ class Attempt:
             "user": self.user,
             "ip": self.ip,
             "outcome": self.outcome.value,
+            "known": self.known,
         }
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -82,4 +85,7 @@ def decode(value: bytes) -> Attempt:
         outcome = Outcome(str(document.get("outcome")))
     except ValueError as error:
         raise MalformedAttemptError("outcome: not a known one") from error
-    return Attempt(identity, ts, user, ip, outcome)
+    known = document.get("known", False)
+    if not isinstance(known, bool):
+        raise MalformedAttemptError("known: neither true nor false")
+    return Attempt(identity, ts, user, ip, outcome, known)

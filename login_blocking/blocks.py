@@ -11,7 +11,7 @@ from typing import Final
 
 from login_blocking.commands import Action, Command
 from login_blocking.events import BlockEvent, EventKind
-from login_blocking.policy import OPERATOR_RULE, Policy, Rule
+from login_blocking.policy import OPERATOR_RULE, Places, Policy, Rule
 from login_blocking.subjects import Subject
 
 REASSERT_EVERY_MS: Final = 60_000
@@ -40,6 +40,7 @@ class Block:
     """The latest block of one subject by one rule; `until` None means for ever.
 
     `rests_on` is the oldest failure it consumed. `unblocked_at` is when an unblock ended it early.
+    `places` is the rule's: where logins must come from to be refused.
     `closed` tells that its end has been announced, as an `expired` or `unblocked` event.
     """
 
@@ -51,6 +52,7 @@ class Block:
     attempt_id: str | None = None
     unblocked_at: int | None = None
     closed: bool = False
+    places: Places = "any"
 
     @property
     def end(self) -> int | None:
@@ -90,6 +92,7 @@ class RedisEntry:
     attempt_id: str | None
     unblocked: bool
     keep_until: int | None
+    places: Places = "any"
 
     def to_json(self) -> str:
         """The entry as Redis holds it."""
@@ -120,7 +123,7 @@ def on_hit(state: SubjectBlocks, hit: Hit, rule: Rule, policy: Policy) -> Decisi
     level = _next_level(previous, hit.ts, policy)
     duration = rule.duration_ms(level)
     until = None if duration is None else hit.ts + duration
-    block = Block(hit.ts, until, level, rule.reason, rests_on, hit.attempt_id)
+    block = Block(hit.ts, until, level, rule.reason, rests_on, hit.attempt_id, places=rule.places)
     events.append(_event(EventKind.BLOCKED, hit.ts, hit.subject, rule.name, block))
     return state.with_block(rule.name, block), events
 
@@ -199,6 +202,7 @@ def redis_entries(state: SubjectBlocks, now: int) -> dict[str, RedisEntry]:
             attempt_id=block.attempt_id,
             unblocked=unblocked,
             keep_until=keep_until,
+            places=block.places,
         )
     return entries
 
@@ -295,4 +299,5 @@ def _event(kind: EventKind, ts: int, subject: Subject, rule: str, block: Block) 
         level=block.level,
         attempt_id=block.attempt_id,
         reason=block.reason,
+        places=block.places,
     )

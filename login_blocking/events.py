@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from login_blocking.policy import Places
 from login_blocking.subjects import Subject, SubjectType
 
 VERSION: Final = 1
@@ -40,6 +41,7 @@ class BlockEvent:
     attempt_id: str | None
     reason: str
     by: str | None = None
+    places: Places = "any"
 
     @property
     def id(self) -> str:

@@ -17,6 +17,16 @@ def blocked_set(subject_type: SubjectType) -> str:
     return _BLOCKED_SETS[subject_type]
 
 
+def guard(subject_type: SubjectType, subject: str) -> str:
+    """ZSET of attempt id → when it was admitted, and marks (redis/admit.lua)."""
+    return f"guard:{subject_type}:{subject}"
+
+
+def known_places(user: str) -> str:
+    """ZSET of hashed address → last right login of the user from there (epoch ms)."""
+    return f"known:{user}"
+
+
 def block_hash(subject_type: SubjectType, subject: str) -> str:
     """HASH of rule → JSON entry (`login_blocking.blocks.RedisEntry`) of one subject."""
     return f"block:{subject_type}:{subject}"

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from login_blocking.subjects import Subject, SubjectType
 
 Count = Literal["failures", "distinct_users", "distinct_ips"]
+Places = Literal["any", "known", "unknown"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 COUNTABLE: Final[dict[SubjectType, tuple[Count, ...]]] = {
@@ -26,6 +27,9 @@ class Rule:
     A failures hit needs `threshold` failures less than `within_ms` apart, a distinct hit needs
     `threshold` different others in the last `within_ms`. `block_ms` holds the duration of the
     first, second, … block of a subject by this rule; the last repeats, None means for ever.
+
+    A known place is an address from which the user has logged in before. A rule of `places` other
+    than any counts only the failures from such places, and its blocks refuse only logins from them.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Rule:
     within_ms: int
     block_ms: tuple[int | None, ...]
     reset_on_success: bool = False
+    places: Places = "any"
 
     def duration_ms(self, level: int) -> int | None:
         """How long the `level`-th block lasts, counted from 1; None means for ever."""
@@ -53,7 +58,8 @@ class Rule:
     def reason(self) -> str:
         """The rule in words, as people read it beside a block."""
         counted = self.count.replace("_", " ").replace("ips", "addresses")
-        return f"{self.threshold} {counted} within {duration_text(self.within_ms)}"
+        told = f"{self.threshold} {counted} within {duration_text(self.within_ms)}"
+        return told if self.places == "any" else f"{told} from {self.places} places"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from login_blocking.policy import (
     Count,
     Exemptions,
     Network,
+    Places,
     Policy,
     Rule,
     parse_duration_ms,
@@ -87,6 +88,8 @@ def _contradictions(document: object) -> list[str]:
             found.append(f"{path}.count: of a subject {subject}, count {allowed}")
         if rule.get("reset_on_success") is True and count and count != "failures":
             found.append(f"{path}.reset_on_success: only a rule that counts failures can reset")
+        if subject == "ip" and rule.get("places", "any") != "any":
+            found.append(f"{path}.places: only a user has known places")
     return found
 
 
@@ -170,6 +173,7 @@ class _RuleDocument(_Document):
     threshold: Annotated[int, Field(ge=2, le=_LARGEST_THRESHOLD)]
     within: _Window
     reset_on_success: bool = False
+    places: Places = "any"
     block: Annotated[list[_BlockDuration], Field(min_length=1)]
 
     def to_rule(self) -> Rule:
@@ -181,6 +185,7 @@ class _RuleDocument(_Document):
             within_ms=self.within,
             block_ms=tuple(self.block),
             reset_on_success=self.reset_on_success,
+            places=self.places,
         )
 
 

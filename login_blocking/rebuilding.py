@@ -16,7 +16,13 @@ def from_events(events: Iterable[BlockEvent]) -> dict[Subject, SubjectBlocks]:
         known = state.blocks.get(event.rule)
         if event.event is EventKind.BLOCKED:
             block = Block(
-                event.since, event.until, event.level, event.reason, event.since, event.attempt_id
+                event.since,
+                event.until,
+                event.level,
+                event.reason,
+                rests_on=event.since,
+                attempt_id=event.attempt_id,
+                places=event.places,
             )
             states[event.about] = state.with_block(event.rule, block)
         elif known is not None and known.since == event.since:

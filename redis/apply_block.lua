@@ -2,6 +2,7 @@
 --
 -- KEYS[1]  ZSET  blocked:users or blocked:ips: subject -> latest end of its live blocks (ms, +inf for ever)
 -- KEYS[2]  HASH  block:{type}:{subject}: rule -> entry
+-- KEYS[3]  ZSET  guard:{type}:{subject} (admit.lua): what a block has consumed counts there no longer either
 -- ARGV[1]  subject
 -- ARGV[2], ARGV[3], ...  pairs of rule and entry; none is allowed: then only what has ended is lifted.
 --   An entry is JSON as Python wrote it (login_blocking.blocks.RedisEntry), kept verbatim: numbers that went
@@ -41,6 +42,7 @@ for i = 2, #ARGV, 2 do
   end
 end
 
+local guarded = redis.call('EXISTS', KEYS[3]) == 1
 local latest_end, keep_until = 0, 0
 for rule, entry in pairs(entries) do
   if entry.kept <= now then
@@ -52,6 +54,10 @@ for rule, entry in pairs(entries) do
     end
     if entry.replacement then
       redis.call('HSET', KEYS[2], rule, entry.replacement)
+      if guarded then
+        local ends = entry.ends == math.huge and '+inf' or string.format('%.0f', entry.ends)
+        redis.call('ZADD', KEYS[3], ends, 'cleared:' .. rule)
+      end
     end
   end
 end

@@ -83,7 +83,7 @@ def _commands(
 def _recording_table(recording: Path, delay_ms: int) -> str:
     return f"""\
 CREATE TEMPORARY TABLE recording (
-  id STRING, ts BIGINT, `user` STRING, ip STRING, outcome STRING, `position` BIGINT,
-  reason STRING, record_key BYTES, record_value BYTES, `partition` INT,
+  id STRING, ts BIGINT, `user` STRING, ip STRING, outcome STRING, known BOOLEAN,
+  `position` BIGINT, reason STRING, record_key BYTES, record_value BYTES, `partition` INT,
   stamp AS TO_TIMESTAMP_LTZ(ts, 3), WATERMARK FOR stamp AS stamp - {interval_sql(delay_ms)}
 ) WITH ('connector' = 'filesystem', 'path' = 'file://{recording}', 'format' = 'json')"""

@@ -37,16 +37,15 @@ def main() -> int:
 
 def upgrade(stack: Stack, file: Path) -> float:
     """Seconds without a judge. What was refused changes nothing: the old policy goes on."""
-    new = parse_policy(file.read_text(encoding="utf-8"))
-    old = parse_policy(stack.policy_file.read_text(encoding="utf-8"))
-    _say_what_changes(old, new)
+    new, old = (it.read_text(encoding="utf-8") for it in (file, stack.policy_file))
+    _say_what_changes(parse_policy(old), parse_policy(new))
     began = time.monotonic()
     job.stop(stack)
-    changed = layout.choose_policy(stack, file)
+    layout.choose_policy(stack, new)
     try:
-        job.ensure(changed)
+        job.ensure(stack)
     except FlinkError:
-        layout.choose_policy(stack, stack.policy_file)
+        layout.choose_policy(stack, old)
         job.ensure(stack)
         raise
     return time.monotonic() - began

@@ -100,6 +100,7 @@ def test_a_block_is_listed_and_kept_until_its_end(about: Written, now: int) -> N
         "attempt_id": "attempt-1",
         "unblocked": False,
         "keep_until": now + HOUR,
+        "places": "any",
     }
 
 

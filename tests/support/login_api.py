@@ -1,5 +1,6 @@
 """The Login API around parts in memory, and parts that fail."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -9,12 +10,13 @@ from flask.testing import FlaskClient
 
 from login_api.accounts import NameTakenError
 from login_api.app import Parts, create_app
-from login_api.block_reader import Blocked
 from login_api.client_address import ClientAddress
 from login_api.errors import PartUnavailableError
+from login_api.guard import Admission, Request
 from login_api.passwords import Argon2Hasher
+from login_api.places import Places
 from login_api.records import Record
-from login_blocking.attempts import Attempt, decode
+from login_blocking.attempts import Attempt, Outcome, decode
 from login_blocking.names import LOGIN_ATTEMPTS
 from login_blocking.subjects import Subject
 
@@ -39,16 +41,44 @@ class InMemoryAccounts:
         pass
 
 
-class InMemoryBlockReader:
-    def __init__(self) -> None:
-        self.ends: dict[Subject, int | None] = {}
+class InMemoryGuard:
+    """Blocks as they are put in; one limit on users, whose places never come free by time."""
 
-    def blocked(self, subjects: list[Subject], now: int) -> Blocked | None:
+    def __init__(self, now: int = NOW, threshold: int = 1_000) -> None:
+        self.now = now
+        self.threshold = threshold
+        self.ends: dict[Subject, int | None] = {}
+        self.taken: defaultdict[str, set[str]] = defaultdict(set)
+        self.places: defaultdict[str, set[str]] = defaultdict(set)
+
+    def admit(self, request: Request) -> Admission:
+        known = request.place in self.places[request.user]
+        subjects = [Subject("user", request.user), Subject("ip", request.address)]
         ends = [self.ends[subject] for subject in subjects if subject in self.ends]
         if None in ends:
-            return Blocked(None)
-        live = [end for end in ends if end is not None and end > now]
-        return Blocked(max(live)) if live else None
+            return Admission(self.now, known, Outcome.BLOCKED, None)
+        live = [end for end in ends if end is not None and end > self.now]
+        if live:
+            return Admission(self.now, known, Outcome.BLOCKED, max(live))
+        taken = self.taken[request.user]
+        if len(taken - {request.id}) >= self.threshold:
+            return Admission(self.now, known, Outcome.LIMITED, self.now + 60_000)
+        taken.add(request.id)
+        return Admission(self.now, known)
+
+    def succeed(self, request: Request, *, known: bool) -> None:
+        self.give_back(request, known=known)
+        if request.place:
+            self.places[request.user].add(request.place)
+
+    def give_back(self, request: Request, *, known: bool) -> None:
+        self.taken[request.user].discard(request.id)
+
+    def forget(self, subject: Subject) -> None:
+        self.taken.pop(subject.key, None)
+
+    def forget_places(self, user: str) -> None:
+        self.places.pop(user, None)
 
     def ping(self) -> None:
         pass
@@ -91,8 +121,20 @@ class FailingAccounts:
         raise PartUnavailableError("postgres")
 
 
-class FailingBlockReader:
-    def blocked(self, subjects: list[Subject], now: int) -> NoReturn:
+class FailingGuard:
+    def admit(self, request: Request) -> NoReturn:
+        raise PartUnavailableError("redis")
+
+    def succeed(self, request: Request, *, known: bool) -> NoReturn:
+        raise PartUnavailableError("redis")
+
+    def give_back(self, request: Request, *, known: bool) -> NoReturn:
+        raise PartUnavailableError("redis")
+
+    def forget(self, subject: Subject) -> NoReturn:
+        raise PartUnavailableError("redis")
+
+    def forget_places(self, user: str) -> NoReturn:
         raise PartUnavailableError("redis")
 
     def ping(self) -> NoReturn:
@@ -115,23 +157,26 @@ class LoginApi:
     """An application around its parts; replace one before the first `client()`."""
 
     accounts: InMemoryAccounts | FailingAccounts = field(default_factory=InMemoryAccounts)
-    blocks: InMemoryBlockReader | FailingBlockReader = field(default_factory=InMemoryBlockReader)
+    guard: InMemoryGuard | FailingGuard = field(default_factory=InMemoryGuard)
     publisher: InMemoryRecordPublisher | FailingRecordPublisher = field(
         default_factory=InMemoryRecordPublisher
     )
     password_hasher: RecordingPasswordHasher = field(default_factory=RecordingPasswordHasher)
     now: int = NOW
+    open_without_guard: bool = False
     client_address: ClientAddress = field(default_factory=ClientAddress)
 
     def client(self) -> FlaskClient:
         hasher = Argon2Hasher(self.password_hasher, concurrency=4, wait_ms=1_000)
         parts = Parts(
-            self.accounts,
-            self.blocks,
-            self.publisher,
-            hasher,
-            lambda: self.now,
-            self.client_address,
+            accounts=self.accounts,
+            guard=self.guard,
+            places=Places(b"key of the tests"),
+            publisher=self.publisher,
+            hasher=hasher,
+            clock=lambda: self.now,
+            open_without_guard=self.open_without_guard,
+            client_address=self.client_address,
         )
         return create_app(parts, max_body_bytes=MAX_BODY_BYTES).test_client()
 
@@ -141,8 +186,8 @@ class LoginApi:
         return [decode(it.value) for it in records if it.topic == LOGIN_ATTEMPTS]
 
     def block(self, subject: Subject, until: int | None) -> None:
-        assert isinstance(self.blocks, InMemoryBlockReader)
-        self.blocks.ends[subject] = until
+        assert isinstance(self.guard, InMemoryGuard)
+        self.guard.ends[subject] = until
 
 
 def credentials(user: str, password: str) -> Mapping[str, str]:

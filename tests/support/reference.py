@@ -27,7 +27,7 @@ def hits(rule: Rule, attempts: Sequence[Attempt]) -> Iterator[Hit]:
     own: defaultdict[str, list[Attempt]] = defaultdict(list)
     for attempt in ordered:
         key = attempt.user if rule.subject == "user" else attempt.ip
-        if key is not None:
+        if key is not None and rule.places in ("any", "known" if attempt.known else "unknown"):
             own[key].append(attempt)
     for key, history in own.items():
         for place, attempt in enumerate(history):

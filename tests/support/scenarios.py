@@ -137,15 +137,16 @@ class _Reader:
         for row in self._entry["attempts"]:
             if isinstance(row, dict):
                 times, user, ip = row["at"], row.get("user"), row.get("ip")
-                outcome = row.get("outcome", "failure")
+                outcome, known = row.get("outcome", "failure"), row.get("known", False)
             else:
+                known = False
                 at, user, ip, outcome = (list(row) + [None] * 3)[:4]
                 times, outcome = [at], outcome or "failure"
             for at in times:
                 identity = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._entry['name']}-{number}"))
                 user_name = None if user is None else self._user(user)
                 address = None if ip is None else self._ip(ip)
-                yield Attempt(identity, _ms(at), user_name, address, Outcome(outcome))
+                yield Attempt(identity, _ms(at), user_name, address, Outcome(outcome), known)
                 number += 1
 
     def _command(self, row: dict[str, Any]) -> Command:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tools.flink_rest import ENDED, FlinkError, FlinkRest
-from tools.stack import layout
 from tools.stack.layout import LOCAL, Stack
 
 JAR: Final = LOCAL / "launcher" / "block-detector.jar"
@@ -19,7 +18,6 @@ _RUNNING_TIMEOUT_S: Final = 60.0
 
 def ensure(stack: Stack) -> str:
     """Submits the live job unless it runs; from its newest snapshot if it has one."""
-    stack = layout.load(stack.state_dir)  # the policy may have been changed since the start
     flink = FlinkRest(stack.flink_url)
     running = flink.running(JOB_NAME)
     if running is not None:

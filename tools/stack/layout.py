@@ -55,6 +55,8 @@ class Secrets:
     redis_login_api: str
     redis_blocked_api: str
     postgres: str
+    places: str
+    admin_token: str
 
     @classmethod
     def generate(cls) -> "Secrets":
@@ -64,12 +66,16 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One stack: its folder, ports, secrets, and the policy its job judges by."""
+    """One stack: its folder, ports and secrets."""
 
     state_dir: Path
     ports: Ports
     secrets: Secrets
-    policy_file: Path
+
+    @property
+    def policy_file(self) -> Path:
+        """The policy in force, a copy: the job judges by it, the Login API's guard limits by it."""
+        return self.state_dir / "policy.yaml"
 
     @property
     def logs(self) -> Path:
@@ -136,18 +142,20 @@ def create(state_dir: Path, ports: Ports, policy_file: Path) -> Stack:
     secrets_file = state_dir / "secrets.json"
     if not secrets_file.exists():
         secrets_file.touch(mode=0o600)
-        secrets_file.write_text(json.dumps(asdict(Secrets.generate())))
-    stack = {"ports": asdict(ports), "policy_file": str(policy_file.resolve())}
-    (state_dir / "stack.json").write_text(json.dumps(stack))
-    return load(state_dir)
+    kept = json.loads(secrets_file.read_text() or "{}")
+    # A stack of an earlier version gets the secrets that it lacks.
+    secrets_file.write_text(json.dumps(asdict(Secrets.generate()) | kept))
+    (state_dir / "stack.json").write_text(json.dumps({"ports": asdict(ports)}))
+    stack = load(state_dir)
+    choose_policy(stack, policy_file.read_text(encoding="utf-8"))
+    return stack
 
 
-def choose_policy(stack: Stack, policy_file: Path) -> Stack:
-    """The same stack judging by another policy from its job's next start on."""
-    known = json.loads((stack.state_dir / "stack.json").read_text())
-    known["policy_file"] = str(policy_file.resolve())
-    (stack.state_dir / "stack.json").write_text(json.dumps(known))
-    return load(stack.state_dir)
+def choose_policy(stack: Stack, policy_text: str) -> None:
+    """Another policy in force, from the job's next start on."""
+    written = stack.policy_file.with_suffix(".new")
+    written.write_text(policy_text, encoding="utf-8")
+    written.replace(stack.policy_file)  # whoever reads finds one of the two whole
 
 
 def load(state_dir: Path = DEFAULT_STATE_DIR) -> Stack:
@@ -157,4 +165,4 @@ def load(state_dir: Path = DEFAULT_STATE_DIR) -> Stack:
         known = Secrets(**json.loads((state_dir / "secrets.json").read_text()))
     except FileNotFoundError as error:
         raise NoStackError("no stack was started here; start one: make up") from error
-    return Stack(state_dir, Ports(**stack["ports"]), known, Path(stack["policy_file"]))
+    return Stack(state_dir, Ports(**stack["ports"]), known)

@@ -112,6 +112,8 @@ def parts(stack: Stack) -> list[Part]:
                 "LOGIN_API_DATABASE_URL": stack.database_url,
                 "LOGIN_API_REDIS_URL": stack.redis_url("login_api"),
                 "LOGIN_API_KAFKA_BOOTSTRAP": stack.kafka_bootstrap,
+                "LOGIN_API_POLICY_FILE": str(stack.policy_file),
+                "LOGIN_API_PLACES_KEY": stack.secrets.places,
             },
             ready=lambda: _answers(f"{stack.login_url}/readyz"),
         ),

@@ -14,6 +14,8 @@ RULES = [
     Rule("ip-failures", "ip", "failures", 20, 600_000, (None,)),
     Rule("ip-reset", "ip", "failures", 20, 600_000, (None,), reset_on_success=True),
     Rule("spraying", "ip", "distinct_users", 10, 600_000, (None,)),
+    Rule("elsewhere", "user", "failures", 5, 60_000, (None,), places="unknown"),
+    Rule("at-home", "user", "distinct_ips", 5, 60_000, (None,), places="known"),
     Rule("distributed", "user", "distinct_ips", 5, 90_061_001, (None,)),
 ]
 
@@ -43,6 +45,7 @@ def test_rule_keeps_its_counts_as_long_as_it_counts_the_same() -> None:
         replace(RULES[0], reset_on_success=True),
         replace(RULES[0], count="distinct_ips"),
         replace(RULES[0], name="other"),
+        replace(RULES[0], places="unknown"),
     ],
 )
 def test_rule_that_counts_otherwise_starts_afresh(changed: Rule) -> None:

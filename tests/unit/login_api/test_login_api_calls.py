@@ -7,7 +7,7 @@ from werkzeug.test import TestResponse
 
 from login_blocking.attempts import Outcome
 from login_blocking.subjects import Subject
-from tests.support.login_api import MAX_BODY_BYTES, NOW, LoginApi, credentials
+from tests.support.login_api import MAX_BODY_BYTES, NOW, InMemoryGuard, LoginApi, credentials
 
 ALICE = credentials("Alice", "correct horse 9")
 PROXY_OF_NOBODY = "198.51.100.7"
@@ -186,3 +186,25 @@ def test_metrics_count_attempts_by_outcome(api: LoginApi) -> None:
     assert 'login_api_attempts_total{outcome="failure"} 2.0' in figures
     assert 'login_api_request_seconds_count{route="/login",status="401"} 2.0' in figures
     assert "login_api_publish_seconds_count 3.0" in figures
+
+
+def test_a_full_guard_answers_the_same_for_names_that_exist_and_names_that_do_not() -> None:
+    api = LoginApi(guard=InMemoryGuard(threshold=2))
+    client = api.client()
+    client.post("/register", json=ALICE)
+    answers = []
+    for name in ("alice", "mallory"):
+        for _ in range(2):
+            assert client.post("/login", json=credentials(name, "guess")).status_code == 401
+        answers.append(client.post("/login", json=credentials(name, "correct horse 9")))
+    assert [answer.status_code for answer in answers] == [429, 429]
+    assert answers[0].data == answers[1].data == b'{"error":"Too many attempts"}\n'
+    assert answers[0].headers["Retry-After"] == answers[1].headers["Retry-After"] == "60"
+    assert [attempt.outcome for attempt in api.published()].count(Outcome.LIMITED) == 2
+
+
+def test_who_logged_in_from_a_place_is_known_there_and_nowhere_else(api: LoginApi) -> None:
+    client = api.client()
+    for address in ("198.51.100.7", "198.51.100.7", "203.0.113.9"):
+        client.post("/login", json=ALICE, environ_base={"REMOTE_ADDR": address})
+    assert [attempt.known for attempt in api.published()] == [False, True, False]

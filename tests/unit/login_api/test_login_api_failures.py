@@ -10,12 +10,14 @@ from structlog.testing import capture_logs
 from login_api.errors import PartUnavailableError
 from login_api.passwords import Argon2Hasher
 from login_api.records import Record
+from login_blocking.attempts import Outcome
 from login_blocking.subjects import Subject
 from tests.support.login_api import (
     NOW,
     FailingAccounts,
-    FailingBlockReader,
+    FailingGuard,
     FailingRecordPublisher,
+    InMemoryGuard,
     InMemoryRecordPublisher,
     LoginApi,
     RecordingPasswordHasher,
@@ -28,7 +30,7 @@ ALICE = credentials("alice", CANARY)
 BROKEN = [
     (LoginApi(accounts=FailingAccounts()), "/register", "postgres"),
     (LoginApi(accounts=FailingAccounts()), "/login", "postgres"),
-    (LoginApi(blocks=FailingBlockReader()), "/login", "redis"),
+    (LoginApi(guard=FailingGuard()), "/login", "redis"),
     (LoginApi(publisher=FailingRecordPublisher()), "/login", "kafka"),
 ]
 
@@ -44,18 +46,34 @@ def test_a_part_that_is_down_gives_503_and_is_counted(api: LoginApi, call: str, 
     assert f'login_api_part_failures_total{{part="{part}"}} 1.0' in figures
 
 
-def test_a_blocked_attempt_that_cannot_be_published_gives_503() -> None:
+def test_a_refusal_that_nobody_can_write_down_stays_one_and_is_counted() -> None:
     api = LoginApi(publisher=FailingRecordPublisher())
     api.block(Subject("user", "alice"), NOW + 1)
     client = api.client()
-    assert client.post("/login", json=ALICE).status_code == 503
+    assert client.post("/login", json=ALICE).status_code == 403
     figures = client.get("/metrics").text
     assert "login_api_publish_failures_total 1.0" in figures
-    assert 'outcome="blocked"' not in figures
+    assert 'attempts_total{outcome="blocked"}' not in figures
+
+
+def test_a_password_that_was_never_looked_at_gives_its_place_back() -> None:
+    guard = InMemoryGuard()
+    api = LoginApi(accounts=FailingAccounts(), guard=guard)
+    assert api.client().post("/login", json=ALICE).status_code == 503
+    assert not guard.taken["alice"]
+
+
+def test_open_without_guard_logins_go_on_while_redis_is_down() -> None:
+    api = LoginApi(guard=FailingGuard(), open_without_guard=True)
+    client = api.client()
+    assert client.post("/login", json=ALICE).status_code == 401
+    (attempt,) = api.published()
+    assert (attempt.ts, attempt.outcome) == (NOW, Outcome.FAILURE)
+    assert "login_api_unguarded_total 1.0" in client.get("/metrics").text
 
 
 def test_redis_is_asked_before_the_password_is_looked_at() -> None:
-    api = LoginApi(blocks=FailingBlockReader())
+    api = LoginApi(guard=FailingGuard())
     api.client().post("/login", json=ALICE)
     assert api.password_hasher.verified == []
     assert api.published() == []
@@ -63,7 +81,7 @@ def test_redis_is_asked_before_the_password_is_looked_at() -> None:
 
 def test_readyz_names_the_parts_that_are_down() -> None:
     ready = LoginApi().client().get("/readyz")
-    broken = LoginApi(blocks=FailingBlockReader(), publisher=FailingRecordPublisher())
+    broken = LoginApi(guard=FailingGuard(), publisher=FailingRecordPublisher())
     unready = broken.client().get("/readyz")
     assert (ready.status_code, ready.json) == (
         200,
@@ -117,7 +135,7 @@ BODIES = [
     [
         LoginApi(),
         LoginApi(accounts=FailingAccounts()),
-        LoginApi(blocks=FailingBlockReader()),
+        LoginApi(guard=FailingGuard()),
         LoginApi(publisher=FailingRecordPublisher()),
         LoginApi(publisher=_SurprisingPublisher()),
     ],

@@ -1,6 +1,7 @@
 """Settings that are refused, and that a refusal does not write a secret down."""
 
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -13,12 +14,14 @@ SECRETS = {
     "LOGIN_API_REDIS_URL": "redis://login_api:hunter2@127.0.0.1:6379",
     "LOGIN_API_KAFKA_BOOTSTRAP": "127.0.0.1:9092",
 }
+PLACES_KEY = "LOGIN_API_PLACES_KEY"
 
 
 @pytest.fixture(autouse=True)
 def _complete(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv(PLACES_KEY, "hunter2")
 
 
 def test_defaults_bind_to_this_host_only_and_meet_owasp() -> None:
@@ -49,6 +52,33 @@ def test_a_missing_or_empty_address_is_one_line_that_names_it(
     assert written.startswith(f"{name}: ")
     assert written.count("\n") == 1
     assert "hunter2" not in written
+
+
+@pytest.mark.parametrize("key", [None, "", " "])
+def test_known_places_need_a_key(
+    key: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if key is None:
+        monkeypatch.delenv(PLACES_KEY)
+    else:
+        monkeypatch.setenv(PLACES_KEY, key)
+    assert main() == 2
+    assert PLACES_KEY in capsys.readouterr().err
+
+
+def test_without_known_places_no_key_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PLACES_KEY)
+    monkeypatch.setenv("LOGIN_API_KNOWN_PLACES", "false")
+    assert Settings().places_secret() is None
+
+
+def test_a_policy_that_cannot_be_used_is_refused_with_its_reasons(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "policy.yaml").write_text("rules: []")
+    monkeypatch.setenv("LOGIN_API_POLICY_FILE", str(tmp_path / "policy.yaml"))
+    assert main() == 2
+    assert "forget_level_after" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,20 +18,29 @@ GOOD: dict[str, Any] = {
 }
 
 
-@given(TEXT, st.integers(0, 2**53), TEXT, st.none() | TEXT, st.sampled_from(Outcome))
-def test_attempt_survives_its_wire_format(
-    identity: str, ts: int, user: str, ip: str | None, outcome: Outcome
-) -> None:
-    attempt = Attempt(identity, ts, user, ip, outcome)
+ATTEMPTS = st.builds(
+    Attempt, TEXT, st.integers(0, 2**53), TEXT, st.none() | TEXT, st.sampled_from(Outcome),
+    st.booleans(),
+)  # fmt: skip
 
+
+@given(ATTEMPTS)
+def test_attempt_survives_its_wire_format(attempt: Attempt) -> None:
     assert decode(attempt.encode()) == attempt
-    assert attempt.key() == user.encode()
+    assert attempt.key() == str(attempt.user).encode()
 
 
 def test_wire_format_is_compact_and_in_the_order_of_the_contract() -> None:
-    expected = b'{"v":1,"id":"a","ts":1,"user":"alice","ip":"198.51.100.7","outcome":"failure"}'
+    expected = (
+        b'{"v":1,"id":"a","ts":1,"user":"alice","ip":"198.51.100.7","outcome":"failure",'
+        b'"known":true}'
+    )
 
     assert decode(expected).encode() == expected
+
+
+def test_attempt_that_does_not_say_is_from_an_unknown_place() -> None:
+    assert decode(json.dumps(GOOD).encode()).known is False
 
 
 def test_attempt_without_user_has_no_key() -> None:
@@ -67,6 +76,8 @@ def test_json_that_is_no_object_is_malformed(value: bytes) -> None:
         ({"user": None, "ip": None}, "user, ip: both missing"),
         ({"outcome": "FAILURE"}, "outcome: not a known one"),
         ({"outcome": None}, "outcome: not a known one"),
+        ({"known": 1}, "known: neither"),
+        ({"known": None}, "known: neither"),
     ],
 )
 def test_malformed_attempt_says_why(change: dict[str, Any], reason: str) -> None:

@@ -1,0 +1,182 @@
+"""The admission guard: may this attempt be made at all? One round trip to Redis."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from login_api.errors import PartUnavailableError
+from login_blocking.attempts import Outcome
+from login_blocking.limits import Limit, limits
+from login_blocking.names import block_hash, blocked_set, guard, known_places
+from login_blocking.policy import Policy
+from login_blocking.subjects import Subject
+
+KNOWN_FOR_MS: Final = 30 * 86_400_000
+MOST_PLACES: Final = 20
+"""Of one user; the one not used for the longest is forgotten first."""
+
+_SCRIPTS: Final = Path(__file__).parents[1] / "redis"
+_LATEST_END: Final = 253_402_300_799_999
+"""The end of the year 9999; what ends later has no date and counts as for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An attempt that asks to be made; user and address in normal form, `place` by Places."""
+
+    id: str
+    user: str
+    address: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The answer, at `now` (Redis' clock, ms since the epoch: one clock for all processes).
+
+    `refused` is BLOCKED or LIMITED, None for an attempt that has a place. `until` tells when
+    another one makes sense, None for never. `known` tells that the user has logged in from there
+    before.
+    """
+
+    now: int
+    known: bool
+    refused: Outcome | None = None
+    until: int | None = None
+
+
+class Guard(Protocol):
+    """What the routes need; all methods raise PartUnavailableError("redis")."""
+
+    def admit(self, request: Request) -> Admission:
+        """Refuses, or reserves a place, which failing keeps for as long as a rule looks back."""
+
+    def succeed(self, request: Request, *, known: bool) -> None:
+        """The password was right: gives the place back, and knows from where from now on."""
+
+    def give_back(self, request: Request, *, known: bool) -> None:
+        """The password was never looked at: gives the place back."""
+
+    def forget(self, subject: Subject) -> None:
+        """Whatever stood against the subject is forgotten, as after an unblock."""
+
+    def forget_places(self, user: str) -> None:
+        """From nowhere is the user known any more."""
+
+    def ping(self) -> None:
+        """Returns if attempts can be admitted."""
+
+
+class RedisGuard:
+    """The guard as two Lua scripts, so that it is exact however many processes ask.
+
+    Each call is tried twice; a repeated one changes nothing more. `policy` is asked at each
+    attempt, so that a changed policy holds at once.
+    """
+
+    def __init__(self, url: str, timeout_ms: int, policy: Callable[[], Policy]) -> None:
+        timeout_s = timeout_ms / 1_000
+        self._policy = policy
+        self._redis = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 1),
+            retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+        )
+        self._admit = self._redis.register_script((_SCRIPTS / "admit.lua").read_text())
+        self._settle = self._redis.register_script((_SCRIPTS / "settle.lua").read_text())
+
+    def admit(self, request: Request) -> Admission:
+        """See Guard."""
+        policy = self._policy()
+        of_user = limits(policy, Subject("user", request.user))
+        of_address = limits(policy, Subject("ip", request.address))
+        arguments: list[str | int] = [
+            blocked_set("user"), blocked_set("ip"), block_hash("user", request.user),
+            request.user, request.address, request.id, request.place, KNOWN_FOR_MS, len(of_user),
+        ]  # fmt: skip
+        arguments += [*_flat(of_user), *_flat(of_address)]
+        try:
+            outcome, now, until, known = self._admit(keys=_keys(request), args=arguments)
+        except RedisError as error:
+            raise PartUnavailableError("redis") from error
+        refused = None if outcome == "admitted" else Outcome(outcome)
+        return Admission(int(now), bool(known), refused, _end(until))
+
+    def succeed(self, request: Request, *, known: bool) -> None:
+        """See Guard."""
+        self._settled(request, known=known, right=True)
+
+    def give_back(self, request: Request, *, known: bool) -> None:
+        """See Guard."""
+        self._settled(request, known=known, right=False)
+
+    def forget(self, subject: Subject) -> None:
+        """See Guard."""
+        self._delete(guard(subject.type, subject.key))
+
+    def forget_places(self, user: str) -> None:
+        """See Guard."""
+        self._delete(known_places(user))
+
+    def ping(self) -> None:
+        """See Guard."""
+        try:
+            self._redis.ping()
+        except RedisError as error:
+            raise PartUnavailableError("redis") from error
+
+    def close(self) -> None:
+        """Closes the connections that nobody uses."""
+        self._redis.close()
+
+    def _settled(self, request: Request, *, known: bool, right: bool) -> None:
+        arguments: list[str | int] = [request.id, int(right), int(known), request.place]
+        arguments += [KNOWN_FOR_MS, MOST_PLACES]
+        try:
+            self._settle(keys=_keys(request), args=arguments)
+        except RedisError as error:
+            raise PartUnavailableError("redis") from error
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._redis.delete(key)
+        except RedisError as error:
+            raise PartUnavailableError("redis") from error
+
+
+def _keys(request: Request) -> list[str]:
+    return [
+        guard("user", request.user),
+        guard("ip", request.address),
+        known_places(request.user),
+    ]
+
+
+def _flat(of_subject: tuple[Limit, ...]) -> list[str | int]:
+    return [
+        field
+        for limit in of_subject
+        for field in (
+            limit.rule,
+            limit.threshold,
+            limit.within_ms,
+            int(limit.reset_on_success),
+            limit.places,
+        )
+    ]
+
+
+def _end(until: str) -> int | None:
+    # The latest end of all is for ever; so is what no calendar holds.
+    end = float(until) if until else math.inf
+    return None if end > _LATEST_END else int(end)
