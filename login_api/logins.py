@@ -59,6 +59,7 @@ class Logins:
         try:
             encoded = self.accounts.password_hash(credentials.user)
             right = self.hasher.verify(encoded, credentials.password)
+            self.metrics.passwords_checked.inc()
         except Exception:
             self._settle(request, admission, right=False)
             raise

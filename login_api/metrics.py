@@ -2,7 +2,7 @@
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from login_api.settings import METRICS_FOLDER_VARIABLE
@@ -40,6 +40,28 @@ class Metrics:
             "login_api_unguarded",
             "Attempts made without the guard, since Redis was down",
             registry=self._registry,
+        )
+        self.outbox_records = Gauge(
+            "login_api_outbox_records",
+            "Records that wait for Kafka in Postgres",
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.outbox_kept = Counter(
+            "login_api_outbox_kept", "Records put into the outbox", registry=self._registry
+        )
+        self.outbox_published = Counter(
+            "login_api_outbox_published",
+            "Records published out of the outbox",
+            registry=self._registry,
+        )
+        self.records_lost = Counter(
+            "login_api_records_lost",
+            "Records of refused attempts that neither Kafka nor Postgres took",
+            registry=self._registry,
+        )
+        self.passwords_checked = Counter(
+            "login_api_passwords_checked", "Passwords compared with a hash", registry=self._registry
         )
         self.part_failures = Counter(
             "login_api_part_failures",

@@ -30,6 +30,9 @@ class RecordPublisher(Protocol):
     def ping(self) -> None:
         """Returns if records reach Kafka now."""
 
+    def waiting(self) -> int:
+        """How many records wait in the outbox; raises nothing."""
+
 
 def attempt_record(attempt: Attempt) -> Record:
     """The record of an attempt."""

@@ -12,13 +12,14 @@ from kafka import KafkaConsumer, TopicPartition
 
 from login_api.errors import PartUnavailableError
 from login_api.record_publisher import KafkaRecordPublisher
-from login_api.records import RecordPublisher, attempt_record
+from login_api.records import attempt_record
 from login_blocking.attempts import Attempt, Outcome, decode
 from login_blocking.names import LOGIN_ATTEMPTS
 from tests.support.login_api import InMemoryRecordPublisher
 from tests.support.services import PARTITIONS, KafkaServer, free_port, running_kafka
 
 TIMEOUT_MS = 2_000
+Publisher = InMemoryRecordPublisher | KafkaRecordPublisher
 _READY_WITHIN_S = 30.0
 
 
@@ -76,7 +77,7 @@ def kafka_publisher(kafka_server: KafkaServer) -> Iterator[KafkaRecordPublisher]
 @pytest.fixture(params=["in-memory", pytest.param("kafka", marks=pytest.mark.service)])
 def publisher_and_published(
     request: pytest.FixtureRequest,
-) -> tuple[RecordPublisher, Callable[[], list[Attempt]]]:
+) -> tuple[Publisher, Callable[[], list[Attempt]]]:
     if request.param == "in-memory":
         publisher = InMemoryRecordPublisher()
         return publisher, lambda: [decode(record.value) for record in publisher.published]
@@ -86,7 +87,7 @@ def publisher_and_published(
 
 
 def test_what_was_published_is_there_when_the_call_returns(
-    publisher_and_published: tuple[RecordPublisher, Callable[[], list[Attempt]]],
+    publisher_and_published: tuple[Publisher, Callable[[], list[Attempt]]],
 ) -> None:
     publisher, published = publisher_and_published
     attempt = an_attempt()
@@ -95,7 +96,7 @@ def test_what_was_published_is_there_when_the_call_returns(
 
 
 def test_attempts_of_one_user_keep_their_order(
-    publisher_and_published: tuple[RecordPublisher, Callable[[], list[Attempt]]],
+    publisher_and_published: tuple[Publisher, Callable[[], list[Attempt]]],
 ) -> None:
     publisher, published = publisher_and_published
     attempts = [an_attempt("李小龍") for _ in range(20)]
@@ -105,7 +106,7 @@ def test_attempts_of_one_user_keep_their_order(
 
 
 def test_attempts_of_many_threads_are_there_once_each(
-    publisher_and_published: tuple[RecordPublisher, Callable[[], list[Attempt]]],
+    publisher_and_published: tuple[Publisher, Callable[[], list[Attempt]]],
 ) -> None:
     publisher, published = publisher_and_published
     attempts = [an_attempt(f"user{number}") for number in range(60)]
@@ -116,7 +117,7 @@ def test_attempts_of_many_threads_are_there_once_each(
 
 
 def test_ping_answers(
-    publisher_and_published: tuple[RecordPublisher, Callable[[], list[Attempt]]],
+    publisher_and_published: tuple[Publisher, Callable[[], list[Attempt]]],
 ) -> None:
     publisher, _ = publisher_and_published
     publisher.ping()

@@ -1,10 +1,13 @@
 """The Login API as it is deployed: `python -m login_api` before real Postgres, Redis and Kafka."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from login_blocking.attempts import decode
+from login_blocking.attempts import Attempt, decode
 from login_blocking.names import blocked_set
 from tests.contract.test_login_api_record_publisher import records
 from tests.support.login_api import credentials
@@ -163,18 +166,16 @@ def test_a_body_without_a_declared_length_is_measured_too(api: RunningApi) -> No
     assert (answer.status_code, answer.json()) == (413, {"error": "body: at most 16384 bytes"})
 
 
-@pytest.mark.parametrize("part", ["redis", "postgres", "kafka"])
+@pytest.mark.parametrize("part", ["redis", "postgres"])
 def test_a_part_that_stands_still_gives_503_in_time_and_comes_back(
     api: RunningApi,
     redis_server: RedisServer,
     postgres_server: PostgresServer,
-    kafka_server: KafkaServer,
     part: str,
 ) -> None:
     servers: dict[str, ServerProcess] = {
         "redis": redis_server.process,
         "postgres": postgres_server.process,
-        "kafka": kafka_server.process,
     }
     api.post("/register", ALICE)
     servers[part].pause()
@@ -191,6 +192,57 @@ def test_a_part_that_stands_still_gives_503_in_time_and_comes_back(
         servers[part].resume()
     api.wait_until_ready()
     assert api.post("/login", ALICE).status_code == 200
+
+
+def test_while_kafka_stands_still_logins_go_on_and_what_they_did_arrives_later(
+    api: RunningApi, kafka_server: KafkaServer
+) -> None:
+    assert api.post("/register", ALICE).status_code in (201, 409)
+    wrong = credentials(f"user-{uuid.uuid4().hex[:8]}", "guess")
+    kafka_server.process.pause()
+    try:
+        began = time.monotonic()
+        answers = [api.post("/login", wrong).status_code for _ in range(4)]
+        assert time.monotonic() - began < _ANSWER_WITHIN_S
+        ready = api.get("/readyz")
+    finally:
+        kafka_server.process.resume()
+    assert answers == [401] * 4
+    assert (ready.status_code, ready.json()["kafka"]) == (200, "degraded")
+    deadline = time.monotonic() + 30
+    while len(attempts_of(kafka_server, wrong["user"])) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert len(attempts_of(kafka_server, wrong["user"])) == 4
+
+
+def test_what_was_answered_has_arrived_when_it_has_ended(
+    api: RunningApi, kafka_server: KafkaServer
+) -> None:
+    name = f"user-{uuid.uuid4().hex[:8]}"
+    answered: list[int] = []
+
+    def guess() -> None:
+        with contextlib.suppress(requests.ConnectionError):
+            while True:
+                answered.append(api.post("/login", credentials(name, "guess")).status_code)
+
+    guessers = [threading.Thread(target=guess) for _ in range(4)]
+    for guesser in guessers:
+        guesser.start()
+    while len(answered) < 40:
+        time.sleep(0.01)
+    api.process.send_signal(signal.SIGTERM)
+    assert api.process.wait(8) == 0
+    for guesser in guessers:
+        guesser.join()
+    outcomes = [it.outcome.value for it in attempts_of(kafka_server, name)]
+    assert len(outcomes) >= len(answered)
+    assert outcomes.count("failure") == answered.count(401) == 5
+
+
+def attempts_of(kafka: KafkaServer, user: str) -> list[Attempt]:
+    return [decode(it.value) for it in records(kafka.bootstrap) if it.key == user.encode()]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
