@@ -4,7 +4,7 @@ POLICY ?= policies/default.yaml
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench-throughput: setup ## Attempts a second of each rule and of all, as a share
 
 bench-latency: setup ## Failure published to block in Redis, at 100, 500 and 2,000 attempts/s
 	@$(PYTHON) -m tools.bench_latency
+
+bench-burst: setup ## Passwords checked when 100 clients guess at one name at once: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_burst $(OPTIONS)
 
 test: setup lint types imports ## Everything: lint, types, import rules, all tests
 	@$(PYTHON) -m pytest

@@ -11,6 +11,11 @@ _INSERT: Final = text(
 )
 _SELECT: Final = text("SELECT password_hash FROM accounts WHERE user_key = :user")
 
+_UPDATE: Final = text(
+    "UPDATE accounts SET password_hash = :new WHERE user_key = :user AND password_hash = :old"
+)
+_DELETE: Final = text("DELETE FROM accounts WHERE user_key = :user")
+
 
 class NameTakenError(Exception):
     """There is an account of that name."""
@@ -24,6 +29,12 @@ class Accounts(Protocol):
 
     def password_hash(self, user: str) -> str | None:
         """The hash of an account, None if there is no such account."""
+
+    def replace_hash(self, user: str, old: str, new: str) -> None:
+        """Puts a new hash in the place of `old`; changes nothing where another stands by now."""
+
+    def delete(self, user: str) -> None:
+        """There is no account of that name any more."""
 
     def ping(self) -> None:
         """Returns if accounts can be read."""
@@ -47,6 +58,16 @@ class PostgresAccounts:
         with self._database.connection() as connection:
             found: str | None = connection.execute(_SELECT, {"user": user}).scalar()
             return found
+
+    def replace_hash(self, user: str, old: str, new: str) -> None:
+        """See Accounts."""
+        with self._database.connection() as connection:
+            connection.execute(_UPDATE, {"user": user, "old": old, "new": new})
+
+    def delete(self, user: str) -> None:
+        """See Accounts."""
+        with self._database.connection() as connection:
+            connection.execute(_DELETE, {"user": user})
 
     def ping(self) -> None:
         """See Accounts."""

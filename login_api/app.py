@@ -1,57 +1,25 @@
 """The HTTP face of the Login API: what each call answers. Semantics: docs/semantics.md."""
 
-import math
 import time
 import traceback
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
 from flask.json.provider import DefaultJSONProvider
-from werkzeug.datastructures import Headers
-from werkzeug.exceptions import (
-    HTTPException,
-    MethodNotAllowed,
-    RequestEntityTooLarge,
-    UnsupportedMediaType,
-)
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from login_api.accounts import Accounts, NameTakenError
-from login_api.documents import Credentials, MalformedError, name_refusal, read_credentials
+from login_api.admin import add_admin
+from login_api.answers import Answer
+from login_api.block_commands import BlockCommands
+from login_api.calls import add_calls
+from login_api.documents import MalformedError
 from login_api.errors import PartUnavailableError
-from login_api.guard import Guard
-from login_api.logins import Logins, Verdict
 from login_api.metrics import Metrics
-from login_api.passwords import Argon2Hasher, refusal
-from login_api.places import Places
+from login_api.parts import Parts
 from login_api.readiness import Readiness
-from login_api.records import RecordPublisher
-from login_blocking.attempts import Outcome
-from login_blocking.subjects import ip_key
 
 _log = structlog.get_logger("login_api")
-
-Answer = tuple[Response, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the application leans on; wsgi.py wires the real ones, tests their own."""
-
-    accounts: Accounts
-    guard: Guard
-    places: Places
-    publisher: RecordPublisher
-    metrics: Metrics
-    hasher: Argon2Hasher
-    clock: Callable[[], int]
-    """The wall clock in ms since the epoch."""
-    open_without_guard: bool
-    client_address: Callable[[str, Headers], str]
-    """From the socket's peer and the request's headers to an address that `ip_key` takes."""
 
 
 class _Json(DefaultJSONProvider):
@@ -66,77 +34,13 @@ def create_app(parts: Parts, *, max_body_bytes: int) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes + 1
     app.json = _Json(app)
     metrics = parts.metrics
-    _add_calls(app, parts, metrics, max_body_bytes)
+    _add_request_log(app, metrics)
+    commands = BlockCommands(parts.publisher, parts.guard, parts.clock)
+    add_calls(app, parts, commands, max_body_bytes)
+    add_admin(app, parts, commands, max_body_bytes)
     _add_health(app, parts, metrics)
     _add_errors(app, metrics, max_body_bytes)
-    _add_request_log(app, metrics)
     return app
-
-
-def _add_calls(app: Flask, parts: Parts, metrics: Metrics, max_body_bytes: int) -> None:
-    logins = Logins(
-        accounts=parts.accounts,
-        guard=parts.guard,
-        places=parts.places,
-        publisher=parts.publisher,
-        hasher=parts.hasher,
-        clock=parts.clock,
-        metrics=metrics,
-        open_without_guard=parts.open_without_guard,
-    )
-
-    @app.post("/register")
-    def register() -> Answer:
-        credentials = _credentials(max_body_bytes)
-        reason = name_refusal(credentials.user) or refusal(credentials.password, credentials.user)
-        if reason is not None:
-            return jsonify({"error": reason}), 400
-        try:
-            parts.accounts.create(credentials.user, parts.hasher.hash(credentials.password))
-        except NameTakenError:
-            return jsonify({"error": "User name is taken"}), 409
-        return jsonify({"success": True}), 201
-
-    @app.post("/login")
-    def login() -> Answer:
-        verdict = logins.attempt(_credentials(max_body_bytes), _address(parts))
-        return _refusal(verdict) or (jsonify({"success": True}), 200)
-
-
-def _address(parts: Parts) -> str:
-    return ip_key(parts.client_address(request.remote_addr or "", request.headers))
-
-
-def _credentials(max_body_bytes: int) -> Credentials:
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType("Send JSON, with the header Content-Type: application/json")
-    body = request.get_data()
-    if len(body) > max_body_bytes:
-        raise RequestEntityTooLarge
-    return read_credentials(body)
-
-
-def _refusal(verdict: Verdict) -> Answer | None:
-    """What a caller hears whose password was not found right; None for one that was."""
-    if verdict.outcome is Outcome.SUCCESS:
-        return None
-    if verdict.outcome is Outcome.FAILURE:
-        return jsonify({"error": "Wrong password"}), 401
-    if verdict.outcome is Outcome.LIMITED:
-        response, status = jsonify({"error": "Too many attempts"}), 429
-    else:
-        until = None if verdict.until is None else _moment(verdict.until)
-        response, status = jsonify({"error": "User blocked", "blocked_until": until}), 403
-    if verdict.until is not None:
-        seconds = math.ceil((verdict.until - verdict.now) / 1_000)
-        response.headers["Retry-After"] = str(max(1, seconds))
-    return response, status
-
-
-def _moment(ms: int) -> str:
-    seconds, milliseconds = divmod(ms, 1_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
-    return f"{moment}.{milliseconds:03d}Z"
 
 
 def _add_health(app: Flask, parts: Parts, metrics: Metrics) -> None:

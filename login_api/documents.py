@@ -1,6 +1,7 @@
 """Reads request bodies. A refusal names the field and never quotes a value."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -29,6 +30,17 @@ class Credentials:
 
 def read_credentials(body: bytes) -> Credentials:
     """The credentials of `{"user", "pass"}`; raises MalformedError."""
+    return _credentials(read_object(body, {"user", "pass"}))
+
+
+def read_password_change(body: bytes) -> tuple[Credentials, str]:
+    """The credentials and the new password of `{"user", "pass", "new"}`; raises MalformedError."""
+    document = read_object(body, {"user", "pass", "new"})
+    return _credentials(document), _password(document, "new")
+
+
+def read_object(body: bytes, fields: Collection[str]) -> dict[str, Any]:
+    """The JSON object of a body that may hold these fields; raises MalformedError."""
     try:
         document: Any = json.loads(
             body.decode(), object_pairs_hook=_unique_keys, parse_constant=_no_constant
@@ -40,21 +52,33 @@ def read_credentials(body: bytes) -> Credentials:
     except (ValueError, RecursionError):
         # No cause: a JSONDecodeError holds the body, and so the password.
         raise MalformedError("body: not JSON") from None
+    told = ", ".join(sorted(fields, reverse=True))
     if not isinstance(document, dict):
-        raise MalformedError('body: not a JSON object; send {"user": …, "pass": …}')
-    if unknown := sorted(set(document) - {"user", "pass"}):
-        raise MalformedError(f"body: {len(unknown)} unknown field(s); only user and pass are taken")
-    name, password = _text(document, "user"), _text(document, "pass")
+        raise MalformedError(f"body: not a JSON object of {told}")
+    if unknown := set(document) - set(fields):
+        raise MalformedError(f"body: {len(unknown)} unknown field(s); only {told} are taken")
+    return document
+
+
+def _credentials(document: dict[str, Any]) -> Credentials:
+    name = _text(document, "user")
+    password = _password(document, "pass")
     try:
         user = user_key(name)
     except ValueError as error:
         raise MalformedError(f"user: {error}") from None
     if max(len(name), len(user)) > LONGEST_NAME:  # the normal form can be the longer one
         raise MalformedError(f"user: at most {LONGEST_NAME} characters")
+    return Credentials(user, password)
+
+
+def _password(document: dict[str, Any], field: str) -> str:
     try:
-        return Credentials(user, passwords.normalise(password))
+        return passwords.normalise(_text(document, field))
+    except MalformedError:
+        raise
     except ValueError as error:
-        raise MalformedError(f"pass: {error}") from None
+        raise MalformedError(f"{field}: {error}") from None
 
 
 def name_refusal(user: str) -> str | None:
@@ -92,7 +116,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
         names = [name for name, _ in pairs]
-        twice = [name for name in ("user", "pass") if names.count(name) > 1]
+        twice = [name for name in ("user", "pass", "new") if names.count(name) > 1]
         raise MalformedError(f"{twice[0] if twice else 'body'}: a field stands twice")
     return document
 

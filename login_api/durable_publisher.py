@@ -105,11 +105,13 @@ class DurablePublisher:
     def close(self) -> None:
         """Waits for what Kafka has been sent and keeps the rest; ends within seconds."""
         self._closing.set()
-        self._kafka.close()
-        self.way = Way.KEPT
         self._queued.put(None)
         for thread in self._threads:
             thread.join(_CLOSE_WITHIN_S)
+        self._kafka.close()
+        self.way = Way.KEPT
+        self._queued.put(None)
+        self._publish_queued()  # what Kafka has not taken until its end
 
     def _is_its_turn(self, record: Record) -> bool:
         """Whether it may go to Kafka; waits a moment for what is before it of its key."""

@@ -19,12 +19,14 @@ from login_blocking.attempts import Attempt, Outcome
 class Verdict:
     """How an attempt ended, at `now` (ms since the epoch).
 
-    Of a refused one `until` tells when another makes sense, None for never.
+    Of a refused one `until` tells when another makes sense, None for never. Of a right one
+    `password_hash` is the hash that stands in the account now.
     """
 
     outcome: Outcome
     now: int
     until: int | None = None
+    password_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +67,23 @@ class Logins:
             raise
         outcome = Outcome.SUCCESS if right else Outcome.FAILURE
         self._publish(_attempt(request, admission, outcome))
-        if right:
-            self._settle(request, admission, right=True)
-        return Verdict(outcome, admission.now)
+        if encoded is None or not right:
+            return Verdict(outcome, admission.now)
+        self._settle(request, admission, right=True)
+        kept = self._renewed(credentials, encoded)
+        return Verdict(outcome, admission.now, password_hash=kept)
+
+    def _renewed(self, credentials: Credentials, encoded: str) -> str:
+        """The account's hash, made anew if today's parameters are others; no login fails by it."""
+        if not self.hasher.is_outdated(encoded):
+            return encoded
+        try:
+            new = self.hasher.hash(credentials.password)
+            self.accounts.replace_hash(credentials.user, encoded, new)
+        except PartUnavailableError as error:
+            self.metrics.part_failures.labels(error.part).inc()
+            return encoded
+        return new
 
     def _admit(self, request: Request) -> Admission:
         try:

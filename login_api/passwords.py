@@ -2,6 +2,8 @@
 
 import threading
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -29,56 +31,68 @@ def normalise(password: str) -> str:
     return unicodedata.normalize("NFC", password)
 
 
-def refusal(password: str, user: str) -> str | None:
-    """Why nobody may register with this password, None if they may. Never quotes it.
+def refusal(password: str, user: str, field: str = "pass") -> str | None:
+    """Why nobody may choose this password, None if they may. Never quotes it.
 
-    Both are in normal form.
+    Both are in normal form; `field` is what the caller calls the password.
     """
     if len(password) < SHORTEST:
-        return f"pass: at least {SHORTEST} characters"
+        return f"{field}: at least {SHORTEST} characters"
     if len(password) > LONGEST:
-        return f"pass: at most {LONGEST} characters"
+        return f"{field}: at most {LONGEST} characters"
     if not password.strip():
-        return "pass: may not be blank"
+        return f"{field}: may not be blank"
     if user_key(password) == user:
-        return "pass: may not be the user name"
+        return f"{field}: may not be the user name"
     if password.casefold() in _COMMON:
-        return "pass: one of the most common passwords; choose another"
+        return f"{field}: one of the most common passwords; choose another"
     return None
 
 
 class Argon2Hasher:
-    """argon2id; at most `concurrency` hashes run at once, others wait up to `wait_ms`.
+    """argon2id; at most `concurrency` hashes run at once, `waiting` more wait up to `wait_ms`.
 
-    Raises PartUnavailableError("hashing") for one that waited too long: a queue that only grows
-    would take every answer down with it.
+    Raises PartUnavailableError("hashing") for one that waited too long, and at once for one that
+    finds the queue full: a queue that only grows would take every answer down with it.
     """
 
-    def __init__(self, hasher: PasswordHasher, concurrency: int, wait_ms: int) -> None:
+    def __init__(
+        self, hasher: PasswordHasher, concurrency: int, waiting: int, wait_ms: int
+    ) -> None:
         self._hasher = hasher
         self._slots = threading.BoundedSemaphore(concurrency)
+        self._queue = threading.BoundedSemaphore(concurrency + waiting)
         self._wait_s = wait_ms / 1_000
         self._of_nobody = hasher.hash("the hash an unknown user's guess is compared with")
 
     def hash(self, password: str) -> str:
         """The encoded hash of a password."""
-        self._enter()
-        try:
+        with self._turn():
             return self._hasher.hash(password)
-        finally:
-            self._slots.release()
 
     def verify(self, encoded: str | None, password: str) -> bool:
         """Whether the password is the hashed one; `None` costs as much and is never right."""
-        self._enter()
-        try:
-            right = self._hasher.verify(encoded or self._of_nobody, password)
-        except (VerificationError, InvalidHashError):
-            return False
-        finally:
-            self._slots.release()
+        with self._turn():
+            try:
+                right = self._hasher.verify(encoded or self._of_nobody, password)
+            except (VerificationError, InvalidHashError):
+                return False
         return right and encoded is not None
 
-    def _enter(self) -> None:
-        if not self._slots.acquire(timeout=self._wait_s):
+    def is_outdated(self, encoded: str) -> bool:
+        """Whether a hash was made with other parameters than those of today."""
+        return self._hasher.check_needs_rehash(encoded)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._queue.acquire(blocking=False):
             raise PartUnavailableError("hashing")
+        try:
+            if not self._slots.acquire(timeout=self._wait_s):
+                raise PartUnavailableError("hashing")
+            try:
+                yield
+            finally:
+                self._slots.release()
+        finally:
+            self._queue.release()

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     argon2_parallelism: PositiveInt = 1
     hash_concurrency: PositiveInt = Field(default_factory=lambda: os.cpu_count() or 1)
     hash_wait_ms: PositiveInt = 1_000
+    hash_waiting: PositiveInt = 64
+
+    admin_token: Annotated[SecretStr, Field(min_length=16)] | None = None
 
     def places_secret(self) -> bytes | None:
         """The key under which known places are hashed, None to know none."""

@@ -7,13 +7,15 @@ import structlog
 from argon2 import PasswordHasher
 
 from login_api.accounts import PostgresAccounts
-from login_api.app import Parts, create_app
+from login_api.app import create_app
+from login_api.attempt_history import KafkaAttemptHistory
 from login_api.client_address import ClientAddress
 from login_api.database import Database
 from login_api.durable_publisher import DurablePublisher
 from login_api.guard import RedisGuard
 from login_api.metrics import Metrics
 from login_api.outbox import PostgresOutbox
+from login_api.parts import Parts
 from login_api.passwords import Argon2Hasher
 from login_api.places import Places
 from login_api.policy_in_force import PolicyInForce
@@ -52,6 +54,7 @@ app = create_app(
         ),
         places=Places(_settings.places_secret()),
         publisher=_publisher,
+        history=KafkaAttemptHistory(_settings.kafka_bootstrap),
         metrics=_metrics,
         hasher=Argon2Hasher(
             PasswordHasher(
@@ -60,9 +63,11 @@ app = create_app(
                 parallelism=_settings.argon2_parallelism,
             ),
             max(1, _settings.hash_concurrency // _settings.workers),
+            _settings.hash_waiting,
             _settings.hash_wait_ms,
         ),
         clock=lambda: time.time_ns() // 1_000_000,
+        admin_token=_settings.admin_token,
         open_without_guard=_settings.redis_down == "open",
         client_address=ClientAddress(_settings.trusted_proxies, _settings.forwarded_header),
     ),

@@ -128,3 +128,21 @@ def test_a_password_of_the_database_is_not_in_the_error(postgres_server: Postgre
     with pytest.raises(PartUnavailableError, match="postgres") as refused:
         accounts.ping()
     assert "hunter2" not in repr(refused.value) + repr(refused.value.__cause__)
+
+
+def test_a_hash_is_replaced_only_where_the_old_one_stands(accounts: Accounts) -> None:
+    accounts.create("alice", "old")
+    accounts.replace_hash("alice", "other", "new")
+    assert accounts.password_hash("alice") == "old"
+    accounts.replace_hash("alice", "old", "new")
+    assert accounts.password_hash("alice") == "new"
+    accounts.replace_hash("nobody", "old", "new")
+    assert accounts.password_hash("nobody") is None
+
+
+def test_a_deleted_account_is_gone_and_its_name_free(accounts: Accounts) -> None:
+    accounts.create("alice", "hash")
+    accounts.delete("alice")
+    accounts.delete("nobody")
+    assert accounts.password_hash("alice") is None
+    accounts.create("alice", "another")

@@ -35,11 +35,11 @@ def an_attempt(user: str = "alice") -> Attempt:
     return Attempt(str(uuid.uuid4()), now - 5_000, user, "198.51.100.7", Outcome.FAILURE)
 
 
-def records(bootstrap: str) -> list[Record]:
-    """All of the topic, by partition and offset."""
+def records(bootstrap: str, topic: str = LOGIN_ATTEMPTS) -> list[Record]:
+    """All of a topic, by partition and offset."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap)
     try:
-        partitions = [TopicPartition(LOGIN_ATTEMPTS, number) for number in range(PARTITIONS)]
+        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         consumer.assign(partitions)
         consumer.seek_to_beginning()
         ends = consumer.end_offsets(partitions)

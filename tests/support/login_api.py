@@ -7,23 +7,29 @@ from typing import NoReturn
 
 from argon2 import PasswordHasher
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 
 from login_api.accounts import NameTakenError
-from login_api.app import Parts, create_app
+from login_api.app import create_app
+from login_api.attempt_history import History
 from login_api.client_address import ClientAddress
 from login_api.errors import PartUnavailableError
 from login_api.guard import Admission, Request
 from login_api.metrics import Metrics
+from login_api.parts import Parts
 from login_api.passwords import Argon2Hasher
 from login_api.places import Places
 from login_api.records import Record
 from login_blocking.attempts import Attempt, Outcome, decode
-from login_blocking.names import LOGIN_ATTEMPTS
+from login_blocking.commands import Command
+from login_blocking.commands import decode as decode_command
+from login_blocking.names import BLOCK_COMMANDS, LOGIN_ATTEMPTS
 from login_blocking.subjects import Subject
 
 NOW = 1_795_478_400_123
 """2026-11-24T00:00:00.123Z"""
 MAX_BODY_BYTES = 16_384
+TOKEN = "a token of the tests"
 
 
 class InMemoryAccounts:
@@ -37,6 +43,13 @@ class InMemoryAccounts:
 
     def password_hash(self, user: str) -> str | None:
         return self._hashes.get(user)
+
+    def replace_hash(self, user: str, old: str, new: str) -> None:
+        if self._hashes.get(user) == old:
+            self._hashes[user] = new
+
+    def delete(self, user: str) -> None:
+        self._hashes.pop(user, None)
 
     def ping(self) -> None:
         pass
@@ -121,6 +134,12 @@ class FailingAccounts:
     def password_hash(self, user: str) -> NoReturn:
         raise PartUnavailableError("postgres")
 
+    def replace_hash(self, user: str, old: str, new: str) -> NoReturn:
+        raise PartUnavailableError("postgres")
+
+    def delete(self, user: str) -> NoReturn:
+        raise PartUnavailableError("postgres")
+
     def ping(self) -> NoReturn:
         raise PartUnavailableError("postgres")
 
@@ -171,15 +190,18 @@ class LoginApi:
     password_hasher: RecordingPasswordHasher = field(default_factory=RecordingPasswordHasher)
     now: int = NOW
     open_without_guard: bool = False
+    admin_token: SecretStr | None = field(default_factory=lambda: SecretStr(TOKEN))
     client_address: ClientAddress = field(default_factory=ClientAddress)
 
     def client(self) -> FlaskClient:
-        hasher = Argon2Hasher(self.password_hasher, concurrency=4, wait_ms=1_000)
+        hasher = Argon2Hasher(self.password_hasher, concurrency=4, waiting=8, wait_ms=1_000)
         parts = Parts(
             accounts=self.accounts,
             guard=self.guard,
             places=Places(b"key of the tests"),
             publisher=self.publisher,
+            history=self,
+            admin_token=self.admin_token,
             metrics=Metrics(),
             hasher=hasher,
             clock=lambda: self.now,
@@ -192,6 +214,15 @@ class LoginApi:
         assert isinstance(self.publisher, InMemoryRecordPublisher)
         records = self.publisher.published
         return [decode(it.value) for it in records if it.topic == LOGIN_ATTEMPTS]
+
+    def of_user(self, user: str, limit: int) -> History:
+        own = [attempt for attempt in self.published() if attempt.user == user]
+        return History(own[::-1][:limit], None)
+
+    def commands(self) -> list[Command]:
+        assert isinstance(self.publisher, InMemoryRecordPublisher)
+        records = self.publisher.published
+        return [decode_command(it.value) for it in records if it.topic == BLOCK_COMMANDS]
 
     def block(self, subject: Subject, until: int | None) -> None:
         assert isinstance(self.guard, InMemoryGuard)

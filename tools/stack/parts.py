@@ -114,6 +114,7 @@ def parts(stack: Stack) -> list[Part]:
                 "LOGIN_API_KAFKA_BOOTSTRAP": stack.kafka_bootstrap,
                 "LOGIN_API_POLICY_FILE": str(stack.policy_file),
                 "LOGIN_API_PLACES_KEY": stack.secrets.places,
+                "LOGIN_API_ADMIN_TOKEN": stack.secrets.admin_token,
             },
             ready=lambda: _answers(f"{stack.login_url}/readyz"),
         ),

@@ -94,7 +94,10 @@ def test_readyz_names_the_parts_that_are_down() -> None:
     assert broken.client().get("/healthz").status_code == 200
 
 
-def test_one_hash_too_many_waits_and_is_then_refused() -> None:
+@pytest.mark.parametrize(("waiting", "wait_ms"), [(1, 1), (0, 60_000)])
+def test_one_hash_too_many_waits_a_while_if_it_may_and_is_then_refused(
+    waiting: int, wait_ms: int
+) -> None:
     class Stuck(RecordingPasswordHasher):
         def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]  # noqa: A002
             inside.set()
@@ -102,7 +105,7 @@ def test_one_hash_too_many_waits_and_is_then_refused() -> None:
             return super().verify(hash, password)
 
     inside, go_on = threading.Event(), threading.Event()
-    hasher = Argon2Hasher(Stuck(), concurrency=1, wait_ms=1)
+    hasher = Argon2Hasher(Stuck(), concurrency=1, waiting=waiting, wait_ms=wait_ms)
     with ThreadPoolExecutor(1) as other:
         first = other.submit(hasher.verify, None, CANARY)
         assert inside.wait(10)

@@ -1,0 +1,56 @@
+"""What callers hear, and how a request's body is read."""
+
+import math
+from datetime import UTC, datetime
+
+from flask import Response, jsonify, request
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+
+from login_api.logins import Verdict
+from login_blocking.attempts import Outcome
+
+Answer = tuple[Response, int]
+
+
+def json_body(max_body_bytes: int) -> bytes:
+    """The body of a request that says it is JSON; raises werkzeug's 415 and 413."""
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("Send JSON, with the header Content-Type: application/json")
+    body = request.get_data()
+    if len(body) > max_body_bytes:
+        raise RequestEntityTooLarge
+    return body
+
+
+def done() -> Answer:
+    """It happened."""
+    return jsonify({"success": True}), 200
+
+
+def refused(reason: str) -> Answer:
+    """The caller's own mistake."""
+    return jsonify({"error": reason}), 400
+
+
+def refusal(verdict: Verdict) -> Answer | None:
+    """What a caller hears whose password was not found right; None for one that was."""
+    if verdict.outcome is Outcome.SUCCESS:
+        return None
+    if verdict.outcome is Outcome.FAILURE:
+        return jsonify({"error": "Wrong password"}), 401
+    if verdict.outcome is Outcome.LIMITED:
+        response, status = jsonify({"error": "Too many attempts"}), 429
+    else:
+        until = None if verdict.until is None else moment(verdict.until)
+        response, status = jsonify({"error": "User blocked", "blocked_until": until}), 403
+    if verdict.until is not None:
+        seconds = math.ceil((verdict.until - verdict.now) / 1_000)
+        response.headers["Retry-After"] = str(max(1, seconds))
+    return response, status
+
+
+def moment(ms: int) -> str:
+    """A moment in ms since the epoch as ISO 8601."""
+    seconds, milliseconds = divmod(ms, 1_000)
+    written = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+    return f"{written}.{milliseconds:03d}Z"

@@ -1,0 +1,107 @@
+"""The last attempts at one name, read out of Kafka: the past is kept nowhere else."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from kafka.partitioner.default import murmur2
+
+from login_api.errors import PartUnavailableError
+from login_blocking.attempts import Attempt, MalformedAttemptError, decode
+from login_blocking.names import LOGIN_ATTEMPTS
+
+_STEP: Final = 5_000
+_BUDGET_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Attempts, newest first. All there are down to `searched_back_to` (ms since the epoch).
+
+    None: the whole topic was searched.
+    """
+
+    attempts: list[Attempt]
+    searched_back_to: int | None
+
+
+class AttemptHistory(Protocol):
+    """What the operator's calls need."""
+
+    def of_user(self, user: str, limit: int) -> History:
+        """The last attempts at a name in normal form; raises PartUnavailableError("kafka")."""
+
+
+class KafkaAttemptHistory:
+    """Reads the user's partition backwards, for about two seconds at most."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+
+    def of_user(self, user: str, limit: int) -> History:
+        """See AttemptHistory."""
+        try:
+            consumer = KafkaConsumer(
+                bootstrap_servers=self._bootstrap.split(","),
+                bootstrap_timeout_ms=2_000,
+                request_timeout_ms=5_000,
+                metrics_enabled=False,
+            )
+        except KafkaError as error:
+            raise PartUnavailableError("kafka") from error
+        try:
+            return _search(consumer, user, limit)
+        except KafkaError as error:
+            raise PartUnavailableError("kafka") from error
+        finally:
+            consumer.close()
+
+
+def _search(consumer: KafkaConsumer, user: str, limit: int) -> History:
+    deadline = time.monotonic() + _BUDGET_S
+    key = user.encode()
+    partitions = sorted(consumer.partitions_for_topic(LOGIN_ATTEMPTS) or ())
+    if not partitions:
+        raise PartUnavailableError("kafka")
+    partition = TopicPartition(LOGIN_ATTEMPTS, partitions[partition_of(key, len(partitions))])
+    consumer.assign([partition])
+    beginning = consumer.beginning_offsets([partition])[partition]
+    end = consumer.end_offsets([partition])[partition]
+    found: list[Attempt] = []
+    oldest: int | None = None
+    while end > beginning and len(found) < limit and time.monotonic() < deadline:
+        start = max(beginning, end - _STEP)
+        consumer.seek(partition, start)
+        newer: list[bytes] = []
+        for record in _read(consumer, partition, end, deadline):
+            oldest = record.timestamp if not newer and record.offset == start else oldest
+            if record.key == key:
+                newer.append(record.value)
+        found += _attempts(reversed(newer))
+        end = start
+    complete = end <= beginning
+    return History(found[:limit], None if complete else oldest)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where Kafka's own partitioner puts a key."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def _read(
+    consumer: KafkaConsumer, partition: TopicPartition, end: int, deadline: float
+) -> Iterator[Any]:  # kafka-python has no types
+    while consumer.position(partition) < end and time.monotonic() < deadline:
+        for batch in consumer.poll(timeout_ms=500).values():
+            yield from (record for record in batch if record.offset < end)
+
+
+def _attempts(values: Iterator[bytes]) -> Iterator[Attempt]:
+    for value in values:
+        try:
+            yield decode(value)
+        except MalformedAttemptError:
+            continue

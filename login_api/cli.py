@@ -1,0 +1,128 @@
+"""The operator's commands: `flask --app login_api block|unblock|attempts`. They need Kafka only."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+from flask import Flask
+
+from login_api.admin import read_command
+from login_api.attempt_history import KafkaAttemptHistory
+from login_api.documents import MalformedError
+from login_api.errors import PartUnavailableError
+from login_api.record_publisher import KafkaRecordPublisher
+from login_api.records import command_record
+from login_blocking.commands import Action, Command
+from login_blocking.subjects import SUBJECT_TYPES, user_key
+
+_BOOTSTRAP: Final = "LOGIN_API_KAFKA_BOOTSTRAP"
+_CONNECT_WITHIN_S: Final = 10.0
+_TIMEOUT_MS: Final = 5_000
+
+
+def create_cli() -> Flask:
+    """An application that has commands and no calls."""
+    app = Flask("login_api", static_folder=None)
+    app.cli.add_command(block)
+    app.cli.add_command(unblock)
+    app.cli.add_command(attempts)
+    return app
+
+
+_subject = click.argument("subject")
+_type = click.option(
+    "--type", "subject_type", type=click.Choice(list(SUBJECT_TYPES)), default="user",
+    show_default=True, help="What SUBJECT is.",
+)  # fmt: skip
+_by = click.option("--by", default=lambda: os.environ.get("USER", ""), help="Who; default: you.")
+_reason = click.option("--reason", required=True, help="Why; kept in the audit trail.")
+
+
+@click.command()
+@_subject
+@_type
+@_by
+@_reason
+@click.option("--for", "duration", help="For how long, such as 2h; default: for ever.")
+@click.option("--until", help="Until when, ISO 8601.")
+def block(**given: str | None) -> None:
+    """Block a user or an address, whatever the rules say."""
+    given["for"] = given.pop("duration")
+    _publish(given, Action.BLOCK)
+
+
+@click.command()
+@_subject
+@_type
+@_by
+@_reason
+@click.option("--reset-levels", is_flag=True, help="The next block is the first again.")
+def unblock(**given: Any) -> None:  # noqa: ANN401 — click's values
+    """End all blocks of a user or an address at once."""
+    _publish(given, Action.UNBLOCK)
+
+
+@click.command()
+@click.argument("user")
+@click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True)
+def attempts(user: str, limit: int) -> None:
+    """Show the last attempts at a name, newest first, a JSON object a line."""
+    try:
+        key = user_key(user)
+    except ValueError as error:
+        raise click.ClickException(f"user: {error}") from None
+    with _kafka_needed():
+        history = KafkaAttemptHistory(_bootstrap()).of_user(key, limit)
+    for attempt in history.attempts:
+        click.echo(json.dumps(json.loads(attempt.encode())))  # escapes what could be no text
+    if history.searched_back_to is not None:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(history.searched_back_to / 1_000))
+        click.echo(f"There may be more before {moment}: the search was ended there.", err=True)
+
+
+def _publish(given: dict[str, Any], action: Action) -> None:
+    try:
+        command = read_command(given, action, time.time_ns() // 1_000_000)
+    except MalformedError as error:
+        raise click.ClickException(str(error)) from None
+    with _kafka_needed():
+        _send(command)
+    click.echo(f"{action.value} {command.subject.type} {command.subject.key!r}: on its way")
+
+
+def _send(command: Command) -> None:
+    publisher = KafkaRecordPublisher(_bootstrap(), _TIMEOUT_MS)
+    deadline = time.monotonic() + _CONNECT_WITHIN_S
+    try:
+        while True:
+            try:
+                publisher.publish(command_record(command))
+            except PartUnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+    finally:
+        publisher.close()
+
+
+def _bootstrap() -> str:
+    bootstrap = os.environ.get(_BOOTSTRAP, "")
+    if not bootstrap:
+        raise click.ClickException(f"{_BOOTSTRAP} is not set; for instance 127.0.0.1:19092")
+    return bootstrap
+
+
+@contextmanager
+def _kafka_needed() -> Iterator[None]:
+    try:
+        yield
+    except PartUnavailableError:
+        raise click.ClickException(
+            f"Kafka does not answer at {_bootstrap()}; nothing was done"
+        ) from None
