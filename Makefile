@@ -4,7 +4,7 @@ POLICY ?= policies/default.yaml
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage fuzz test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,16 @@ bench-latency: setup ## Failure published to block in Redis, at 100, 500 and 2,0
 
 bench-burst: setup ## Passwords checked when 100 clients guess at one name at once: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_burst $(OPTIONS)
+
+bench-outage: setup ## Kafka stopped for a while under logins: what they take, and what arrives: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_outage $(OPTIONS)
+
+# In an environment of its own: it wants other versions than the project.
+fuzz: setup ## The running Login API called in every way that its OpenAPI document allows, and others
+	@[ -x .local/fuzz/bin/schemathesis ] || { $(PYTHON) -m venv .local/fuzz && .local/fuzz/bin/pip install -q schemathesis==4.32.5; }
+	@.local/fuzz/bin/schemathesis run http://127.0.0.1:$${STACK_PORT_LOGIN_API:-3000}/openapi.json --max-examples 300 \
+	  --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance \
+	  -H "Authorization: Bearer $$($(PYTHON) -c 'from tools.stack import layout; print(layout.load().secrets.admin_token)')"
 
 test: setup lint types imports ## Everything: lint, types, import rules, all tests
 	@$(PYTHON) -m pytest

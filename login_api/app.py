@@ -16,6 +16,7 @@ from login_api.calls import add_calls
 from login_api.documents import MalformedError
 from login_api.errors import PartUnavailableError
 from login_api.metrics import Metrics
+from login_api.openapi import document
 from login_api.parts import Parts
 from login_api.readiness import Readiness
 
@@ -62,6 +63,10 @@ def _add_health(app: Flask, parts: Parts, metrics: Metrics) -> None:
         states = readiness.states()
         status = 503 if "down" in states.values() else 200
         return jsonify({**states, "outbox": parts.publisher.waiting()}), status
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(document())
 
     @app.get("/metrics")
     def exposition() -> Response:
