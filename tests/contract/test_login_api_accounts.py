@@ -8,6 +8,7 @@ import psycopg2
 import pytest
 
 from login_api.accounts import Accounts, NameTakenError, PostgresAccounts
+from login_api.database import Database
 from login_api.errors import PartUnavailableError
 from login_api.migrations import migrate
 from tests.support.login_api import InMemoryAccounts
@@ -25,9 +26,9 @@ def database(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture
 def postgres_accounts(database: str) -> Iterator[PostgresAccounts]:
-    accounts = PostgresAccounts(database, _CONNECTIONS, timeout_ms=2_000)
-    yield accounts
-    accounts.close()
+    connected = Database(database, _CONNECTIONS, timeout_ms=2_000)
+    yield PostgresAccounts(connected)
+    connected.close()
 
 
 @pytest.fixture(params=["in-memory", pytest.param("postgres", marks=pytest.mark.service)])
@@ -112,18 +113,18 @@ def test_connections_that_died_cost_no_answer(
 def test_a_wrong_schema_is_an_unavailable_part_and_not_a_surprise(
     postgres_server: PostgresServer,
 ) -> None:
-    accounts = PostgresAccounts(postgres_server.new_database(), _CONNECTIONS, timeout_ms=2_000)
+    connected = Database(postgres_server.new_database(), _CONNECTIONS, timeout_ms=2_000)
     try:
         with pytest.raises(PartUnavailableError, match="postgres"):
-            accounts.password_hash("alice")
+            PostgresAccounts(connected).password_hash("alice")
     finally:
-        accounts.close()
+        connected.close()
 
 
 @pytest.mark.service
 def test_a_password_of_the_database_is_not_in_the_error(postgres_server: PostgresServer) -> None:
     url = postgres_server.url().replace(postgres_server.password, "hunter2")
-    accounts = PostgresAccounts(url, _CONNECTIONS, timeout_ms=2_000)
+    accounts = PostgresAccounts(Database(url, _CONNECTIONS, timeout_ms=2_000))
     with pytest.raises(PartUnavailableError, match="postgres") as refused:
         accounts.ping()
     assert "hunter2" not in repr(refused.value) + repr(refused.value.__cause__)
