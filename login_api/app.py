@@ -45,6 +45,7 @@ class Parts:
     guard: Guard
     places: Places
     publisher: RecordPublisher
+    metrics: Metrics
     hasher: Argon2Hasher
     clock: Callable[[], int]
     """The wall clock in ms since the epoch."""
@@ -64,7 +65,7 @@ def create_app(parts: Parts, *, max_body_bytes: int) -> Flask:
     # One more, so that a body without a declared length, which is cut there, shows as too long.
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes + 1
     app.json = _Json(app)
-    metrics = Metrics()
+    metrics = parts.metrics
     _add_calls(app, parts, metrics, max_body_bytes)
     _add_health(app, parts, metrics)
     _add_errors(app, metrics, max_body_bytes)
@@ -144,7 +145,8 @@ def _add_health(app: Flask, parts: Parts, metrics: Metrics) -> None:
             "redis": parts.guard.ping,
             "postgres": parts.accounts.ping,
             "kafka": parts.publisher.ping,
-        }
+        },
+        spared={"kafka"},  # the outbox stands in for it
     )
 
     @app.get("/healthz")
@@ -154,7 +156,8 @@ def _add_health(app: Flask, parts: Parts, metrics: Metrics) -> None:
     @app.get("/readyz")
     def readyz() -> Answer:
         states = readiness.states()
-        return jsonify(states), 503 if "down" in states.values() else 200
+        status = 503 if "down" in states.values() else 200
+        return jsonify({**states, "outbox": parts.publisher.waiting()}), status
 
     @app.get("/metrics")
     def exposition() -> Response:

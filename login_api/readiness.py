@@ -2,29 +2,32 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Literal
 
-State = Literal["ok", "down"]
+State = Literal["ok", "down", "degraded"]
 
 
 class Readiness:
     """Asks all parts at once. A ping returns if its part is there, and raises if not.
 
     One that takes longer than `budget_s` counts as down. A verdict is kept for `kept_s`, so that
-    no number of probes can load the parts. `clock` is monotonic, in seconds.
+    no number of probes can load the parts. Without a spared part the service goes on: then it is
+    degraded, not down. `clock` is monotonic, in seconds.
     """
 
     def __init__(
         self,
         pings: Mapping[str, Callable[[], None]],
         *,
+        spared: Collection[str] = (),
         budget_s: float = 1.0,
         kept_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pings = pings
+        self._spared = spared
         self._budget_s = budget_s
         self._kept_s = kept_s
         self._clock = clock
@@ -44,11 +47,14 @@ class Readiness:
     def _ask(self) -> dict[str, State]:
         answers = {name: self._askers.submit(ping) for name, ping in self._pings.items()}
         wait(answers.values(), timeout=self._budget_s)
-        return {name: _state(answer) for name, answer in answers.items()}
+        return {
+            name: "ok" if _answered(answer) else "degraded" if name in self._spared else "down"
+            for name, answer in answers.items()
+        }
 
 
-def _state(answer: Future[None]) -> State:
+def _answered(answer: Future[None]) -> bool:
     if not answer.done():
         answer.cancel()
-        return "down"
-    return "down" if answer.exception() else "ok"
+        return False
+    return answer.exception() is None

@@ -30,6 +30,9 @@ class RecordPublisher(Protocol):
     def ping(self) -> None:
         """Returns if records reach Kafka now."""
 
+    def waiting(self) -> int | None:
+        """How many records wait in the outbox; None before anybody could tell. Raises nothing."""
+
 
 def attempt_record(attempt: Attempt) -> Record:
     """The record of an attempt."""

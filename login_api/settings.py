@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     known_places: bool = True
     places_key: Secret | None = None
     kafka_bootstrap: str = Field(pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
-    publish_timeout_ms: PositiveInt = 2_000
+    publish_timeout_ms: PositiveInt = 1_000
 
     # OWASP's minimum for argon2id: 31 ms of one core.
     argon2_memory_kib: PositiveInt = 19_456

@@ -1,6 +1,7 @@
 """Wires the Login API from its environment; the WSGI server loads `app` from here."""
 
 import time
+from multiprocessing.util import Finalize
 
 import structlog
 from argon2 import PasswordHasher
@@ -8,7 +9,11 @@ from argon2 import PasswordHasher
 from login_api.accounts import PostgresAccounts
 from login_api.app import Parts, create_app
 from login_api.client_address import ClientAddress
+from login_api.database import Database
+from login_api.durable_publisher import DurablePublisher
 from login_api.guard import RedisGuard
+from login_api.metrics import Metrics
+from login_api.outbox import PostgresOutbox
 from login_api.passwords import Argon2Hasher
 from login_api.places import Places
 from login_api.policy_in_force import PolicyInForce
@@ -23,21 +28,31 @@ structlog.configure(
     ]
 )
 _settings = Settings()
+_metrics = Metrics()
+_database = Database(
+    _settings.database_url.get_secret_value(),
+    _settings.database_connections,
+    _settings.database_timeout_ms,
+)
+_publisher = DurablePublisher(
+    KafkaRecordPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms),
+    PostgresOutbox(_database),
+    _metrics,
+    settle_s=2 * _settings.publish_timeout_ms / 1_000,
+)
+# Runs when a worker has answered its last request; atexit would not: workers are forks.
+Finalize(None, _publisher.close, exitpriority=0)
 app = create_app(
     Parts(
-        accounts=PostgresAccounts(
-            _settings.database_url.get_secret_value(),
-            _settings.database_connections,
-            _settings.database_timeout_ms,
-        ),
+        accounts=PostgresAccounts(_database),
         guard=RedisGuard(
             _settings.redis_url.get_secret_value(),
             _settings.redis_timeout_ms,
             PolicyInForce(_settings.policy_file),
         ),
         places=Places(_settings.places_secret()),
-        open_without_guard=_settings.redis_down == "open",
-        publisher=KafkaRecordPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms),
+        publisher=_publisher,
+        metrics=_metrics,
         hasher=Argon2Hasher(
             PasswordHasher(
                 memory_cost=_settings.argon2_memory_kib,
@@ -48,6 +63,7 @@ app = create_app(
             _settings.hash_wait_ms,
         ),
         clock=lambda: time.time_ns() // 1_000_000,
+        open_without_guard=_settings.redis_down == "open",
         client_address=ClientAddress(_settings.trusted_proxies, _settings.forwarded_header),
     ),
     max_body_bytes=_settings.max_body_bytes,

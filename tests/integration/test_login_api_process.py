@@ -1,10 +1,14 @@
 """The Login API as it is deployed: `python -m login_api` before real Postgres, Redis and Kafka."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +18,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from login_blocking.attempts import decode
+from login_blocking.attempts import Attempt, decode
 from login_blocking.names import blocked_set
 from tests.contract.test_login_api_record_publisher import records
 from tests.support.login_api import credentials
@@ -52,6 +56,13 @@ class RunningApi:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the Login API is not ready:\n{self.log.read_text()[-2_000:]}")
             time.sleep(0.1)
+
+    def outbox(self) -> int | None:
+        """How many records wait; None while nobody can tell."""
+        try:
+            return int(self.get("/readyz").json()["outbox"])
+        except requests.ConnectionError:
+            return None
 
     def wait_until_unready(self) -> list[str]:
         """The parts that /readyz says are down; its last verdict may still be a second old."""
@@ -163,18 +174,16 @@ def test_a_body_without_a_declared_length_is_measured_too(api: RunningApi) -> No
     assert (answer.status_code, answer.json()) == (413, {"error": "body: at most 16384 bytes"})
 
 
-@pytest.mark.parametrize("part", ["redis", "postgres", "kafka"])
+@pytest.mark.parametrize("part", ["redis", "postgres"])
 def test_a_part_that_stands_still_gives_503_in_time_and_comes_back(
     api: RunningApi,
     redis_server: RedisServer,
     postgres_server: PostgresServer,
-    kafka_server: KafkaServer,
     part: str,
 ) -> None:
     servers: dict[str, ServerProcess] = {
         "redis": redis_server.process,
         "postgres": postgres_server.process,
-        "kafka": kafka_server.process,
     }
     api.post("/register", ALICE)
     servers[part].pause()
@@ -191,6 +200,84 @@ def test_a_part_that_stands_still_gives_503_in_time_and_comes_back(
         servers[part].resume()
     api.wait_until_ready()
     assert api.post("/login", ALICE).status_code == 200
+
+
+def test_while_kafka_stands_still_logins_go_on_and_what_they_did_arrives_later(
+    api: RunningApi, kafka_server: KafkaServer
+) -> None:
+    assert api.post("/register", ALICE).status_code in (201, 409)
+    wrong = credentials(f"user-{uuid.uuid4().hex[:8]}", "guess")
+    kafka_server.process.pause()
+    try:
+        began = time.monotonic()
+        answers = [api.post("/login", wrong).status_code for _ in range(4)]
+        assert time.monotonic() - began < _ANSWER_WITHIN_S
+        ready = api.get("/readyz")
+    finally:
+        kafka_server.process.resume()
+    assert answers == [401] * 4
+    assert (ready.status_code, ready.json()["kafka"]) == (200, "degraded")
+    deadline = time.monotonic() + 30
+    while len(attempts_of(kafka_server, wrong["user"])) < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert len(attempts_of(kafka_server, wrong["user"])) == 4
+
+
+def test_what_was_answered_has_arrived_when_it_has_ended(
+    api: RunningApi, kafka_server: KafkaServer
+) -> None:
+    answered: list[tuple[str, int]] = []
+    refused = f"user-{uuid.uuid4().hex[:8]}"
+
+    def guess() -> None:
+        with contextlib.suppress(requests.ConnectionError):
+            while True:
+                for name in (f"user-{uuid.uuid4().hex[:8]}", refused):
+                    status = api.post("/login", credentials(name, "guess")).status_code
+                    answered.append((name, status))
+
+    guessers = [threading.Thread(target=guess) for _ in range(4)]
+    for guesser in guessers:
+        guesser.start()
+    while len(answered) < 40:
+        time.sleep(0.01)
+    api.process.send_signal(signal.SIGTERM)
+    assert api.process.wait(8) == 0
+    for guesser in guessers:
+        guesser.join()
+    published = [decode(it.value) for it in records(kafka_server.bootstrap)]
+    failures = Counter(it.user for it in published if it.outcome == "failure")
+    limited = Counter(it.user for it in published if it.outcome == "limited")
+    assert {failures[name] for name, status in answered if status == 401} == {1, 5}
+    assert failures[refused] == answered.count((refused, 401)) == 5
+    assert limited[refused] >= answered.count((refused, 429)) > 0
+
+
+def test_what_a_killed_process_had_answered_is_published_by_the_next(
+    tmp_path: Path, settings: dict[str, str], kafka_server: KafkaServer
+) -> None:
+    names = [f"user-{uuid.uuid4().hex[:8]}" for _ in range(20)]
+    with running_api(tmp_path, settings) as killed:
+        killed.wait_until_ready()
+        kafka_server.process.pause()
+        try:
+            for name in names:
+                assert killed.post("/login", credentials(name, "guess")).status_code == 401
+            os.killpg(killed.process.pid, signal.SIGKILL)
+            killed.process.wait(10)
+        finally:
+            kafka_server.process.resume()
+    with running_api(tmp_path, settings) as successor:
+        deadline = time.monotonic() + 30
+        while successor.outbox() != 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert [len(attempts_of(kafka_server, name)) for name in names] == [1] * len(names)
+
+
+def attempts_of(kafka: KafkaServer, user: str) -> list[Attempt]:
+    return [decode(it.value) for it in records(kafka.bootstrap) if it.key == user.encode()]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

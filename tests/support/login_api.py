@@ -13,6 +13,7 @@ from login_api.app import Parts, create_app
 from login_api.client_address import ClientAddress
 from login_api.errors import PartUnavailableError
 from login_api.guard import Admission, Request
+from login_api.metrics import Metrics
 from login_api.passwords import Argon2Hasher
 from login_api.places import Places
 from login_api.records import Record
@@ -94,6 +95,9 @@ class InMemoryRecordPublisher:
     def publish_soon(self, record: Record) -> None:
         self.published.append(record)
 
+    def waiting(self) -> int:
+        return 0
+
     def ping(self) -> None:
         pass
 
@@ -148,6 +152,9 @@ class FailingRecordPublisher:
     def publish_soon(self, record: Record) -> NoReturn:
         raise PartUnavailableError("kafka")
 
+    def waiting(self) -> int:
+        return 7
+
     def ping(self) -> NoReturn:
         raise PartUnavailableError("kafka")
 
@@ -173,6 +180,7 @@ class LoginApi:
             guard=self.guard,
             places=Places(b"key of the tests"),
             publisher=self.publisher,
+            metrics=Metrics(),
             hasher=hasher,
             clock=lambda: self.now,
             open_without_guard=self.open_without_guard,

@@ -85,11 +85,11 @@ def test_readyz_names_the_parts_that_are_down() -> None:
     unready = broken.client().get("/readyz")
     assert (ready.status_code, ready.json) == (
         200,
-        {"redis": "ok", "postgres": "ok", "kafka": "ok"},
+        {"redis": "ok", "postgres": "ok", "kafka": "ok", "outbox": 0},
     )
     assert (unready.status_code, unready.json) == (
         503,
-        {"redis": "down", "postgres": "ok", "kafka": "down"},
+        {"redis": "down", "postgres": "ok", "kafka": "degraded", "outbox": 7},
     )
     assert broken.client().get("/healthz").status_code == 200
 
