@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection, text
 
 from login_api.database import Database
+from login_api.errors import PartUnavailableError
 from login_api.records import Record
 
 # Any numbers, known to nobody else.
@@ -141,7 +142,9 @@ class PostgresOutbox:
         with self._database.connection() as connection:
             append = _CLOSE_AND_APPEND if closing else _APPEND_IF_CLOSED
             closed_for_s: float | None = connection.execute(append, columns).scalar()
-            return closed_for_s
+        if closing and closed_for_s is None:
+            raise PartUnavailableError("postgres")  # somebody took the gate's row away
+        return closed_for_s
 
     def is_open(self) -> bool:
         """See Outbox."""

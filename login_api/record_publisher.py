@@ -24,7 +24,7 @@ from login_blocking.names import LOGIN_ATTEMPTS
 
 _log = structlog.get_logger("login_api")
 _RECONNECT_AFTER_S: Final = 0.5
-_BOOTSTRAP_WITHIN_MS: Final = 5_000
+_ANSWER_WITHIN_MS: Final = 5_000
 _PING_TIMEOUT_S: Final = 0.9
 _CLOSE_TIMEOUT_S: Final = 1.0
 _ABORT_WITHIN_S: Final = 1.0
@@ -191,7 +191,7 @@ class KafkaRecordPublisher:
         try:
             producer = KafkaProducer(
                 bootstrap_servers=self._bootstrap.split(","),
-                bootstrap_timeout_ms=_BOOTSTRAP_WITHIN_MS,
+                bootstrap_timeout_ms=_ANSWER_WITHIN_MS,
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
@@ -216,7 +216,8 @@ class KafkaRecordPublisher:
         """Every record of a topic from the first whose stamp is `oldest` or later."""
         consumer = KafkaConsumer(
             bootstrap_servers=self._bootstrap.split(","),
-            bootstrap_timeout_ms=_BOOTSTRAP_WITHIN_MS,
+            bootstrap_timeout_ms=_ANSWER_WITHIN_MS,
+            request_timeout_ms=_ANSWER_WITHIN_MS,
             enable_auto_commit=False,
             metrics_enabled=False,
         )

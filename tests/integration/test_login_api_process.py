@@ -60,9 +60,10 @@ class RunningApi:
     def outbox(self) -> int | None:
         """How many records wait; None while nobody can tell."""
         try:
-            return int(self.get("/readyz").json()["outbox"])
+            waiting: int | None = self.get("/readyz").json()["outbox"]
         except requests.ConnectionError:
             return None
+        return waiting
 
     def wait_until_unready(self) -> list[str]:
         """The parts that /readyz says are down; its last verdict may still be a second old."""
