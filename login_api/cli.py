@@ -14,7 +14,7 @@ from login_api.admin import read_command
 from login_api.attempt_history import KafkaAttemptHistory
 from login_api.documents import MalformedError
 from login_api.errors import PartUnavailableError
-from login_api.record_publisher import KafkaRecordPublisher
+from login_api.record_publisher import Fate, KafkaRecordPublisher
 from login_api.records import command_record
 from login_blocking.commands import Action, Command
 from login_blocking.subjects import SUBJECT_TYPES, user_key
@@ -98,15 +98,10 @@ def _send(command: Command) -> None:
     publisher = KafkaRecordPublisher(_bootstrap(), _TIMEOUT_MS)
     deadline = time.monotonic() + _CONNECT_WITHIN_S
     try:
-        while True:
-            try:
-                publisher.publish(command_record(command))
-            except PartUnavailableError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-            else:
-                return
+        while publisher.publish_all([command_record(command)]) != [Fate.PUBLISHED]:
+            if time.monotonic() > deadline:
+                raise PartUnavailableError("kafka")
+            time.sleep(0.1)
     finally:
         publisher.close()
 

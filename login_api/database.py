@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import psycopg2
 from psycopg2 import extensions
@@ -14,7 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from login_api.errors import PartUnavailableError
 
-PING_TIMEOUT_S = 0.9
+PING_TIMEOUT_S: Final = 0.9
+_NOTICE_THE_DEAD: Final = (
+    "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+)
+"""For the server: a client whose host is gone holds its locks for seconds, not for hours."""
 
 
 class Database:
@@ -35,7 +40,7 @@ class Database:
             pool_pre_ping=True,
             isolation_level="AUTOCOMMIT",
             hide_parameters=True,
-            connect_args={"options": f"-c statement_timeout={timeout_ms}"},
+            connect_args={"options": f"-c statement_timeout={timeout_ms} {_NOTICE_THE_DEAD}"},
         )
 
     @contextmanager

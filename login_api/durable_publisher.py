@@ -1,226 +1,293 @@
-"""Records reach Kafka now, or out of the outbox later: docs/decisions/0005-outbox.md."""
+"""Brings records to Kafka, or into the outbox: docs/decisions/0005-outbox.md."""
 
-import queue
 import random
 import threading
 import time
-from collections.abc import Iterable
-from enum import Enum
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from login_api.errors import PartUnavailableError, PerhapsPublishedError
+from login_api.errors import PartUnavailableError
 from login_api.metrics import Metrics
-from login_api.outbox import Drain, PostgresOutbox, Waiting
-from login_api.record_publisher import KafkaRecordPublisher
+from login_api.outbox import Outbox, Undelivered
+from login_api.outbox_drainer import OutboxDrainer
+from login_api.record_publisher import Fate, Kafka
 from login_api.records import Record
 
-_LOOK_EVERY_S: Final = 0.25
-_BATCH: Final = 500
-_CAREFUL_S: Final = 2.0
-"""How long after the outbox was found empty another process may still put something into it."""
-_IN_TURN_S: Final = 0.5
-_IN_TURN_LOOK_S: Final = 0.02
+LOOK_EVERY_S: Final = 0.25
+NOTICED_WITHIN_S: Final = 0.5
+"""So long after the gate was closed every process knows: it looks every 0.25 s, and 0.25 to ask."""
+_COUNT_EVERY_S: Final = 1.0
+_LINGER_S: Final = 0.02
+_MOST_AT_ONCE: Final = 500
 _MOST_QUEUED: Final = 10_000
+_RETRY_FIRST_S: Final = 0.25
+_RETRY_LAST_S: Final = 4.0
 _CLOSE_WITHIN_S: Final = 3.0
 _log = structlog.get_logger("login_api")
 
 
-class Way(Enum):
-    """Which way a record goes."""
+@dataclass(slots=True)
+class _Queued:
+    record: Record
+    answer: Future[None] | None
+    """Whoever waits for it; nobody waits for one that was published soon."""
+    fate: Fate = Fate.UNSENT
 
-    DIRECT = "direct"
-    """To Kafka: it answers and nothing waits."""
-    IN_TURN = "in turn"
-    """To Kafka, behind what waits of its key: it answers again, and the outbox is being emptied."""
-    KEPT = "kept"
-    """Into the outbox: Kafka does not answer."""
+    def done(self) -> None:
+        if self.answer is not None and self.answer.set_running_or_notify_cancel():
+            self.answer.set_result(None)
+
+    def failed(self) -> bool:
+        """Whether somebody heard of it."""
+        if self.answer is None:
+            return False
+        if self.answer.set_running_or_notify_cancel():
+            self.answer.set_exception(PartUnavailableError("kafka"))
+        return True
+
+    def undelivered(self) -> Undelivered:
+        return Undelivered(self.record, uncertain=self.fate is not Fate.UNSENT)
+
+
+@dataclass(slots=True)
+class Gate:
+    """What this process knows of the gate: what Postgres said last."""
+
+    _open: bool = False
+    _changes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def open(self) -> bool:
+        """Whether records may go straight to Kafka."""
+        return self._open
+
+    def know(self, *, is_open: bool) -> None:
+        """From an answer that no later one can have overtaken."""
+        with self._lock:
+            self._open = is_open
+            self._changes += 1
+
+    def look(self, outbox: Outbox) -> None:
+        """Asks; an answer that came while somebody learnt better is dropped."""
+        before = self._changes
+        is_open = outbox.is_open()
+        with self._lock:
+            if self._changes == before:
+                self._open = is_open
 
 
 class DurablePublisher:
     """A RecordPublisher that needs Kafka or Postgres, not both.
 
-    As soon as one record had to be kept, the ones behind it are kept too, so that none overtakes
-    it; one process empties the outbox, oldest first. A record that Kafka may hold already is
-    looked for in its topic before it is published again.
+    One thread takes what is published, in the order in which it came, as many at once as are there:
+    one trip to Kafka, or one to Postgres. Another one looks at the outbox; the drainer is a third.
     """
 
     def __init__(
-        self, kafka: KafkaRecordPublisher, outbox: PostgresOutbox, metrics: Metrics, timeout_ms: int
+        self,
+        kafka: Kafka,
+        outbox: Outbox,
+        metrics: Metrics,
+        *,
+        settle_s: float,
+        patience_s: float = 6.0,
     ) -> None:
+        """`settle_s`: how long a record that nobody sends any more may still be on its way."""
         self._kafka = kafka
         self._outbox = outbox
         self._metrics = metrics
-        self._settled_s = 2 * timeout_ms / 1_000
-        self.way = Way.KEPT  # until it is known that Kafka answers and nothing waits
-        self._empty_since: float | None = None
-        self._waiting = 0
-        self._queued: queue.Queue[tuple[Record, bool] | None] = queue.Queue(_MOST_QUEUED)
+        self._patience_s = patience_s
+        self.gate = Gate()
+        self._waiting: int | None = None
+        self._queue: deque[_Queued] = deque()
+        self._awaited = 0
+        self._changed = threading.Condition()
         self._closing = threading.Event()
+        self._stranded: list[_Queued] = []
+        self._retry_at = 0.0
+        self._retry_after_s = _RETRY_FIRST_S
+        self._drainer = OutboxDrainer(kafka, outbox, metrics, self.gate, settle_s=settle_s)
         self._threads = [
-            threading.Thread(target=self._look, name="outbox", daemon=True),
-            threading.Thread(target=self._publish_queued, name="outbox-queue", daemon=True),
+            threading.Thread(target=self._deliver_all, name="publisher", daemon=True),
+            threading.Thread(target=self._watch, name="outbox-watch", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
     def publish(self, record: Record) -> None:
         """See RecordPublisher. Raises PartUnavailableError("kafka") if Postgres is down as well."""
-        uncertain = False
-        if self._is_its_turn(record):
-            try:
-                self._kafka.publish(record)
-            except PerhapsPublishedError:
-                uncertain = True
-            except PartUnavailableError:
-                pass
-            else:
-                return
-            self.way = Way.KEPT
+        answer: Future[None] = Future()
+        if not self._enqueue(_Queued(record, answer)):
+            raise PartUnavailableError("kafka")
         try:
-            self._keep(record, uncertain=uncertain)
-        except PartUnavailableError as error:
+            answer.result(self._patience_s)
+        except TimeoutError as error:
+            answer.cancel()
             raise PartUnavailableError("kafka") from error
 
     def publish_soon(self, record: Record) -> None:
-        """See RecordPublisher. What cannot be kept is counted as lost."""
-        if self.way is Way.DIRECT:
-            try:
-                self._kafka.publish_soon(record, self._failed)
-            except PartUnavailableError:
-                self.way = Way.KEPT
-            else:
-                return
-        self._queue(record, uncertain=False)
+        """See RecordPublisher. What neither Kafka nor Postgres takes for long is counted lost."""
+        if not self._enqueue(_Queued(record, None)):
+            self._metrics.records_lost.inc()
 
     def ping(self) -> None:
         """See RecordPublisher."""
         self._kafka.ping()
 
-    def waiting(self) -> int:
-        """See RecordPublisher; as last seen, at most a few seconds ago."""
+    def waiting(self) -> int | None:
+        """See RecordPublisher; as seen a second ago."""
         return self._waiting
 
     def close(self) -> None:
-        """Waits for what Kafka has been sent and keeps the rest; ends within seconds."""
-        self._closing.set()
-        self._queued.put(None)
+        """Delivers what has been taken; ends within seconds, and counts what is left as lost."""
+        deadline = time.monotonic() + _CLOSE_WITHIN_S
+        self._drainer.stop()
+        with self._changed:
+            self._closing.set()
+            self._changed.notify_all()
         for thread in self._threads:
-            thread.join(_CLOSE_WITHIN_S)
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._drainer.join(max(0.0, deadline - time.monotonic()))
         self._kafka.close()
-        self.way = Way.KEPT
-        self._queued.put(None)
-        self._publish_queued()  # what Kafka has not taken until its end
 
-    def _is_its_turn(self, record: Record) -> bool:
-        """Whether it may go to Kafka; waits a moment for what is before it of its key."""
-        deadline = time.monotonic() + _IN_TURN_S
-        while self.way is Way.IN_TURN:
-            try:
-                if not self._outbox.holds(record.key):
-                    return True
-            except PartUnavailableError:
-                return True
-            if time.monotonic() > deadline:
+    def _enqueue(self, item: _Queued) -> bool:
+        with self._changed:
+            if self._closing.is_set() or len(self._queue) >= _MOST_QUEUED:
                 return False
-            time.sleep(_IN_TURN_LOOK_S)
-        return self.way is Way.DIRECT
+            self._queue.append(item)
+            self._awaited += item.answer is not None
+            if item.answer is not None or len(self._queue) == 1:
+                self._changed.notify_all()
+            return True
 
-    def _keep(self, record: Record, *, uncertain: bool) -> None:
-        self._outbox.append(record, uncertain=uncertain)
-        self._metrics.outbox_kept.inc()
+    def _deliver_all(self) -> None:
+        while (wave := self._next_wave()) is not None:
+            try:
+                if wave:
+                    self._deliver(wave)
+                if self._stranded and time.monotonic() >= self._retry_at:
+                    self._retry_stranded()
+            except Exception as error:  # noqa: BLE001 — the thread must outlive whatever it is
+                self._unexpected(error)
+                for item in wave:
+                    if item.answer is None or not item.answer.done():
+                        self._lose(item)
+        if self._stranded:
+            self._retry_stranded()
+        for item in self._stranded:
+            self._lose(item)
 
-    def _failed(self, record: Record) -> None:
-        self.way = Way.KEPT
-        self._queue(record, uncertain=True)
+    def _next_wave(self) -> list[_Queued] | None:
+        """What there is, in its order; nothing when it is time to retry; None at the end."""
+        with self._changed:
+            while not self._queue:
+                if self._closing.is_set():
+                    return None
+                left_s = self._retry_at - time.monotonic() if self._stranded else None
+                if left_s is not None and left_s <= 0:
+                    return []
+                self._changed.wait(left_s)
+            self._changed.wait_for(  # nobody waits: more may come, and go for the same price
+                lambda: (
+                    self._awaited or self._closing.is_set() or len(self._queue) >= _MOST_AT_ONCE
+                ),
+                _LINGER_S,
+            )
+            wave = [self._queue.popleft() for _ in range(min(len(self._queue), _MOST_AT_ONCE))]
+            self._awaited -= sum(item.answer is not None for item in wave)
+            return wave
 
-    def _queue(self, record: Record, *, uncertain: bool) -> None:
+    def _deliver(self, wave: list[_Queued]) -> None:
+        if not self.gate.open:
+            try:
+                kept = self._keep(wave, closing=False) is not None
+            except PartUnavailableError:
+                self._fail(wave)
+                return
+            if kept:
+                return
+            self.gate.know(is_open=True)
+        fates = self._kafka.publish_all([item.record for item in wave])
+        left = []
+        for item, fate in zip(wave, fates, strict=True):
+            item.fate = fate
+            if fate is Fate.PUBLISHED:
+                item.done()
+            elif fate is Fate.REFUSED and len(wave) == 1:
+                _log.error("kafka refused a record", topic=item.record.topic)
+                self._lose(item)
+            else:
+                left.append(item)  # what is refused with others the drainer tries alone
+        if left:
+            try:
+                self._keep(left, closing=True)
+            except PartUnavailableError:
+                self._fail(left)
+
+    def _keep(self, items: Sequence[_Queued], *, closing: bool) -> float | None:
+        entries = [item.undelivered() for item in items]
+        closed_for_s = self._outbox.append(entries, closing=closing)
+        if closed_for_s is None:
+            return None
+        self.gate.know(is_open=False)
+        self._metrics.outbox_kept.inc(len(items))
+        # Until all know that the gate is closed, nobody may hear that his record is safe: his next
+        # one could reach Kafka before it, through another process.
+        time.sleep(max(0.0, NOTICED_WITHIN_S - closed_for_s))
+        for item in items:
+            item.done()
+        return closed_for_s
+
+    def _fail(self, items: list[_Queued]) -> None:
+        """Neither takes them. Who waits hears of it; the others are tried again, a while."""
+        for item in items:
+            if not item.failed():
+                item.fate = Fate.UNCERTAIN  # Postgres may have kept it without saying so
+                self._stranded.append(item)
+        while len(self._stranded) > _MOST_QUEUED:
+            self._lose(self._stranded.pop(0))
+        self._retry_at = time.monotonic() + self._retry_after_s * random.uniform(0.8, 1.2)  # noqa: S311
+
+    def _retry_stranded(self) -> None:
+        stranded, self._stranded = self._stranded, []
         try:
-            self._queued.put_nowait((record, uncertain))
-        except queue.Full:
+            self._keep(stranded, closing=True)
+        except PartUnavailableError:
+            self._metrics.background_failures.labels("publisher").inc()
+            self._retry_after_s = min(2 * self._retry_after_s, _RETRY_LAST_S)
+            self._fail(stranded)
+        else:
+            self._retry_after_s = _RETRY_FIRST_S
+
+    def _lose(self, item: _Queued) -> None:
+        if not item.failed():
             self._metrics.records_lost.inc()
 
-    def _publish_queued(self) -> None:
-        while (queued := self._queued.get()) is not None:
+    def _watch(self) -> None:
+        length_at = 0.0
+        while not self._closing.wait(LOOK_EVERY_S * random.uniform(0.8, 1.0)):  # noqa: S311
             try:
-                self._publish_one_queued(*queued)
+                self.gate.look(self._outbox)
+                if self.gate.open:
+                    self._know_waiting(0)
+                elif time.monotonic() - length_at >= _COUNT_EVERY_S:
+                    self._know_waiting(self._outbox.length())
+                    length_at = time.monotonic()
             except PartUnavailableError:
-                self._metrics.records_lost.inc()
-            except Exception:  # noqa: BLE001 — the thread must outlive whatever it is
-                self._metrics.records_lost.inc()
-                _log.exception("unexpected, publishing a record")
+                self._metrics.background_failures.labels("watch").inc()
+            except Exception as error:  # noqa: BLE001 — the thread must outlive whatever it is
+                self._unexpected(error)
 
-    def _publish_one_queued(self, record: Record, uncertain: bool) -> None:  # noqa: FBT001
-        if not uncertain and self._is_its_turn(record):
-            try:
-                self._kafka.publish_soon(record, self._failed)
-            except PartUnavailableError:
-                self.way = Way.KEPT
-            else:
-                return
-        self._keep(record, uncertain=uncertain)
+    def _know_waiting(self, count: int) -> None:
+        self._waiting = count
+        self._metrics.outbox_records.set(count)
 
-    def _look(self) -> None:
-        wait_s = 0.0
-        while not self._closing.wait(wait_s):
-            wait_s = _LOOK_EVERY_S * random.uniform(0.8, 1.2)  # noqa: S311 — spreads, no secret
-            try:
-                self._look_once()
-            except PartUnavailableError as error:
-                self._metrics.part_failures.labels(error.part).inc()
-                wait_s *= 4
-            except Exception:  # noqa: BLE001 — the thread must outlive whatever it is
-                _log.exception("unexpected, looking at the outbox")
-                wait_s *= 4
-
-    def _look_once(self) -> None:
-        try:
-            empty = self._outbox.is_empty()
-            self._waiting = 0 if empty else self._outbox.length()
-        except PartUnavailableError:
-            # Nothing can be kept while Postgres is away: Kafka is the place to go, if any is.
-            self.way = Way.DIRECT
-            raise
-        self._metrics.outbox_records.set(self._waiting)
-        if empty and self.way is Way.DIRECT:
-            return
-        now = time.monotonic()
-        self._empty_since = (self._empty_since or now) if empty else None
-        try:
-            self._kafka.ping()
-        except PartUnavailableError:
-            self.way = Way.KEPT
-            raise
-        if self._empty_since is not None:
-            settled = now - self._empty_since >= _CAREFUL_S
-            self.way = Way.DIRECT if settled else Way.IN_TURN
-            return
-        self.way = Way.IN_TURN
-        with self._outbox.draining() as drain:
-            if drain is not None:
-                self._empty(drain)
-
-    def _empty(self, drain: Drain) -> None:
-        while not self._closing.is_set():
-            waiting = list(_ready(drain.oldest(_BATCH, self._settled_s)))
-            if not waiting:
-                return
-            suspects = [it.record for it in waiting if it.uncertain]
-            held = self._kafka.held(suspects) if suspects else set()
-            drain.remove([it.seq for it in waiting if it.record in held])
-            missing = [it for it in waiting if it.record not in held]
-            drain.mark_uncertain([it.seq for it in missing])
-            taken = self._kafka.publish_all([it.record for it in missing])
-            drain.remove([it.seq for it, was in zip(missing, taken, strict=True) if was])
-            self._metrics.outbox_published.inc(sum(taken))
-            if not all(taken):
-                return
-
-
-def _ready(waiting: Iterable[Waiting]) -> Iterable[Waiting]:
-    """Those before the first that somebody may still be sending: nobody overtakes it."""
-    for it in waiting:
-        if it.uncertain and not it.settled:
-            return
-        yield it
+    def _unexpected(self, error: Exception) -> None:
+        self._metrics.background_failures.labels("unexpected").inc()
+        _log.error("unexpected, in the background", error=type(error).__name__)

@@ -7,7 +7,3 @@ class PartUnavailableError(Exception):
     def __init__(self, part: str) -> None:
         super().__init__(part)
         self.part = part
-
-
-class PerhapsPublishedError(PartUnavailableError):
-    """Kafka did not acknowledge a record in time, and may hold it or not."""

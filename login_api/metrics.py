@@ -23,11 +23,13 @@ class Metrics:
             registry=self._registry,
         )
         self.publish_seconds = Histogram(
-            "login_api_publish_seconds", "Time to Kafka's acknowledgement", registry=self._registry
+            "login_api_publish_seconds",
+            "Time until a record was safe, in Kafka or in the outbox",
+            registry=self._registry,
         )
         self.publish_failures = Counter(
             "login_api_publish_failures",
-            "Attempts that Kafka did not acknowledge",
+            "Attempts that neither Kafka nor the outbox took",
             registry=self._registry,
         )
         self.guard_refusals = Counter(
@@ -43,7 +45,7 @@ class Metrics:
         )
         self.outbox_records = Gauge(
             "login_api_outbox_records",
-            "Records that wait for Kafka in Postgres",
+            "Records that wait for Kafka in Postgres, of all processes",
             registry=self._registry,
             multiprocess_mode="mostrecent",
         )
@@ -55,9 +57,25 @@ class Metrics:
             "Records published out of the outbox",
             registry=self._registry,
         )
+        self.outbox_found = Counter(
+            "login_api_outbox_found",
+            "Records in the outbox that Kafka held already",
+            registry=self._registry,
+        )
+        self.outbox_refused = Counter(
+            "login_api_outbox_refused",
+            "Records in the outbox that Kafka never takes, put aside in outbox_refused",
+            registry=self._registry,
+        )
         self.records_lost = Counter(
             "login_api_records_lost",
             "Records of refused attempts that neither Kafka nor Postgres took",
+            registry=self._registry,
+        )
+        self.background_failures = Counter(
+            "login_api_background_failures",
+            "Rounds of a background thread that failed and are tried again",
+            ["thread"],
             registry=self._registry,
         )
         self.passwords_checked = Counter(

@@ -151,6 +151,7 @@ def _schemas() -> dict[str, Any]:
     moment = {"type": ["string", "null"], "format": "date-time"}
     until = {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]}
     part = {"enum": ["ok", "down", "degraded"]}
+    outbox = {"type": ["integer", "null"]}
     return {
         "Credentials": _object({"user": _NAME, "pass": _PASSWORD}),
         "PasswordChange": _object({"user": _NAME, "pass": _PASSWORD, "new": _PASSWORD}),
@@ -167,9 +168,7 @@ def _schemas() -> dict[str, Any]:
             {"error": {"type": "string"}, "blocked_until": moment},
         ),
         "Health": _object({"status": {"const": "ok"}}),
-        "Readiness": _object(
-            {"redis": part, "postgres": part, "kafka": part, "outbox": {"type": "integer"}}
-        ),
+        "Readiness": _object({"redis": part, "postgres": part, "kafka": part, "outbox": outbox}),
         "Attempts": _object(
             {"attempts": {"type": "array", "items": {"type": "object"}}, "searched_back_to": moment}
         ),

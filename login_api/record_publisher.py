@@ -1,31 +1,86 @@
-"""Publishes records to Kafka and returns when the broker has them."""
+"""Records to and from Kafka: what became of each one sent, and which ones it holds already."""
 
 import socket
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any, Final, Protocol
 
 import structlog
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, KafkaTimeoutError, RetriableError
+from kafka.errors import (
+    InvalidRecordError,
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 
-from login_api.errors import PartUnavailableError, PerhapsPublishedError
+from login_api.errors import PartUnavailableError
 from login_api.records import Record
 from login_blocking.names import LOGIN_ATTEMPTS
 
 _log = structlog.get_logger("login_api")
 _RECONNECT_AFTER_S: Final = 0.5
+_ANSWER_WITHIN_MS: Final = 5_000
 _PING_TIMEOUT_S: Final = 0.9
-_CLOSE_TIMEOUT_S: Final = 2.0
-_LOOK_S: Final = 30.0
+_CLOSE_TIMEOUT_S: Final = 1.0
+_ABORT_WITHIN_S: Final = 1.0
+_LOOK_WITHIN_S: Final = 30.0
+_REFUSALS: Final = (
+    InvalidTimestampError,
+    InvalidRecordError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
+_SOCKET_OPTIONS: Final = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # Closing throws away what has not left: the kernel sends nothing on once we have given up.
+    (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)),
+]
+
+
+class Fate(Enum):
+    """What became of a record."""
+
+    PUBLISHED = "published"
+    REFUSED = "refused"
+    """For what it is, if it was sent alone; else perhaps for what was sent with it."""
+    UNSENT = "unsent"
+    """Kafka holds nothing of it."""
+    UNCERTAIN = "uncertain"
+    """Kafka gave no answer in time: it may hold the record or not."""
+
+
+class Kafka(Protocol):
+    """What the durable publisher and the drainer need."""
+
+    def publish_all(self, records: Sequence[Record]) -> list[Fate]:
+        """Sends them in their order; ends within about the timeout and raises nothing.
+
+        Afterwards nothing of it is on its way any more. Of a key's records those published come
+        before those uncertain and unsent, unless one of them was refused.
+        """
+
+    def held(self, records: Sequence[Record]) -> set[Record]:
+        """Which of them Kafka holds; raises PartUnavailableError("kafka")."""
+
+    def ping(self) -> None:
+        """Returns if Kafka answers; raises PartUnavailableError("kafka")."""
+
+    def close(self) -> None:
+        """Lets go of the brokers."""
 
 
 class KafkaRecordPublisher:
     """A producer of this process' own: idempotent, every in-sync replica acknowledges, no linger.
 
-    It is built in the background: its constructor blocks for half a minute when no broker
-    answers, and no login may wait for that. Until then every call fails at once.
+    It is built in the background: its constructor blocks for seconds when no broker answers, and no
+    login may wait for that. Until then every call fails at once, but for the first `timeout_ms` of
+    the process, when it waits. A producer that did not deliver in time is given up with all it
+    holds, and a new one takes its place: it cannot deliver late, nor a record before an older one.
     """
 
     def __init__(self, bootstrap: str, timeout_ms: int) -> None:
@@ -34,136 +89,78 @@ class KafkaRecordPublisher:
         self._producer: KafkaProducer | None = None
         self._changing = threading.Lock()
         self._closed = threading.Event()
+        self._connected_once = threading.Event()
+        self._patient_until = time.monotonic() + timeout_ms / 1_000
         self._connect_in_background(None)
 
-    def publish(self, record: Record) -> None:
-        """Returns when the broker has it; ends within about `timeout_ms`.
-
-        Raises PartUnavailableError, PerhapsPublishedError where the broker may have it.
-        """
+    def publish_all(self, records: Sequence[Record]) -> list[Fate]:
+        """See Kafka."""
+        self._connected_once.wait(max(0.0, self._patient_until - time.monotonic()))
         deadline = time.monotonic() + self._timeout_ms / 1_000
-        producer = self._connected()
-        try:
-            acknowledged = _send(producer, record)
-            acknowledged.get(timeout=max(0.0, deadline - time.monotonic()))
-        except RetriableError as error:  # an expired deadline too: the producer itself is sound
-            raise PerhapsPublishedError("kafka") from error
-        except (KafkaError, ValueError) as error:
-            # Some of these an idempotent producer never recovers from: take a new one.
-            self._replace(producer)
-            raise PerhapsPublishedError("kafka") from error
-
-    def publish_soon(self, record: Record, on_failure: Callable[[Record], None]) -> None:
-        """Returns at once; `on_failure` hears of it, from another thread, if the broker did not.
-
-        Raises PartUnavailableError.
-        """
-        try:
-            sent = _send(self._connected(), record)
-        except (KafkaError, ValueError) as error:
-            raise PartUnavailableError("kafka") from error
-        sent.add_errback(lambda _: on_failure(record))
-
-    def publish_all(self, records: Sequence[Record]) -> list[bool]:
-        """Which of them the broker has acknowledged in time; they go out in their order."""
-        deadline = time.monotonic() + self._timeout_ms / 1_000
-        producer = self._connected()
-        taken = []
-        try:
-            sent = [_send(producer, record) for record in records]
-        except (KafkaError, ValueError) as error:
-            self._replace(producer)
-            raise PerhapsPublishedError("kafka") from error
-        for acknowledged in sent:
-            try:
-                acknowledged.get(timeout=max(0.0, deadline - time.monotonic()))
-            except (KafkaError, ValueError):
-                taken.append(False)
-            else:
-                taken.append(True)
-        if not all(taken):
-            self._replace(producer)
-        return taken
+        producer = self._producer
+        if producer is None:
+            return [Fate.UNSENT] * len(records)
+        sent = _send(producer, records)
+        for answer in sent:
+            if not isinstance(answer, Fate):
+                _wait(answer, deadline)
+        if any(_fate(answer) not in (Fate.PUBLISHED, Fate.UNSENT) for answer in sent):
+            # A refusal too is fatal to an idempotent producer: all that follows would share it.
+            self._give_up(producer)
+            deadline = time.monotonic() + _ABORT_WITHIN_S
+            for answer in sent:
+                if not isinstance(answer, Fate):
+                    _wait(answer, deadline)
+        return [_fate(answer) for answer in sent]
 
     def held(self, records: Sequence[Record]) -> set[Record]:
-        """Which of them the broker holds already; looks at everything that is not older.
-
-        Raises PartUnavailableError.
-        """
-        wanted = set(records)
-        found: set[Record] = set()
+        """See Kafka. Reads whatever is not older than the oldest of them."""
+        wanted, found = set(records), set[Record]()
+        if not self._listening():
+            raise PartUnavailableError("kafka")
         try:
             for topic in {record.topic for record in wanted}:
-                first = min(record.ts for record in wanted if record.topic == topic)
-                for record in self._records_since(topic, first):
-                    found |= {record} & wanted
+                oldest = min(record.ts for record in wanted if record.topic == topic)
+                found.update(record for record in self._since(topic, oldest) if record in wanted)
         except (KafkaError, OSError) as error:
             raise PartUnavailableError("kafka") from error
         return found
 
-    def _records_since(self, topic: str, ts: int) -> Iterator[Record]:
-        consumer = KafkaConsumer(
-            bootstrap_servers=self._bootstrap.split(","),
-            request_timeout_ms=5_000,
-            consumer_timeout_ms=5_000,
-            metrics_enabled=False,
-        )
-        try:
-            partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic)]
-            starts = consumer.offsets_for_times(dict.fromkeys(partitions, ts))
-            ends = consumer.end_offsets(partitions)
-            reading = {it: start.offset for it, start in starts.items() if start is not None}
-            if not reading:
-                return
-            consumer.assign(list(reading))
-            for partition, offset in reading.items():
-                consumer.seek(partition, offset)
-            deadline = time.monotonic() + _LOOK_S
-            while any(consumer.position(partition) < ends[partition] for partition in reading):
-                if time.monotonic() > deadline:
-                    raise KafkaTimeoutError("the topic could not be read in time")
-                for batch in consumer.poll(timeout_ms=500).values():
-                    for found in batch:
-                        yield Record(topic, found.key, found.value, found.timestamp)
-        finally:
-            consumer.close()
-
     def ping(self) -> None:
-        """See RecordPublisher; asks a broker, since an idle connection tells nothing."""
+        """See Kafka; asks a broker, since an idle connection tells nothing."""
+        producer = self._producer
+        if producer is None:
+            raise PartUnavailableError("kafka")
         answered = threading.Event()
-        refresh = self._connected()._metadata.request_update()  # noqa: SLF001 — no public call asks
+        refresh = producer._metadata.request_update()  # noqa: SLF001 — no public call asks
         refresh.add_both(lambda _: answered.set())
         if not answered.wait(_PING_TIMEOUT_S) or refresh.failed():
             raise PartUnavailableError("kafka")
 
     def close(self) -> None:
-        """Lets go of the broker; what was acknowledged is safe, nothing else was promised."""
+        """See Kafka; publish_all leaves nothing behind that could be lost."""
         self._closed.set()
         with self._changing:
             if self._producer is not None:
                 _close(self._producer, _CLOSE_TIMEOUT_S)
                 self._producer = None
 
-    def _connected(self) -> KafkaProducer:
-        producer = self._producer
-        if producer is None:
-            raise PartUnavailableError("kafka")
-        return producer
-
-    def _replace(self, broken: KafkaProducer) -> None:
+    def _give_up(self, producer: KafkaProducer) -> None:
+        """Every record that it holds fails; none is sent any more."""
+        producer._sender.force_close()  # noqa: SLF001 — close() first waits for what it holds
         with self._changing:
-            if self._producer is broken:
+            if self._producer is producer:
                 self._producer = None
-                self._connect_in_background(broken)
+                self._connect_in_background(producer)
 
-    def _connect_in_background(self, broken: KafkaProducer | None) -> None:
+    def _connect_in_background(self, given_up: KafkaProducer | None) -> None:
         threading.Thread(
-            target=self._connect, args=(broken,), name="kafka-connect", daemon=True
+            target=self._connect, args=(given_up,), name="kafka-connect", daemon=True
         ).start()
 
-    def _connect(self, broken: KafkaProducer | None) -> None:
-        if broken is not None:
-            _close(broken, timeout_s=0)
+    def _connect(self, given_up: KafkaProducer | None) -> None:
+        if given_up is not None:
+            _close(given_up, _CLOSE_TIMEOUT_S)
         while not self._closed.is_set():
             producer = self._new_producer() if self._listening() else None
             if producer is None:
@@ -174,6 +171,7 @@ class KafkaRecordPublisher:
                     _close(producer, _CLOSE_TIMEOUT_S)
                 else:
                     self._producer = producer
+                    self._connected_once.set()
             return
 
     def _listening(self) -> bool:
@@ -193,14 +191,17 @@ class KafkaRecordPublisher:
         try:
             producer = KafkaProducer(
                 bootstrap_servers=self._bootstrap.split(","),
+                bootstrap_timeout_ms=_ANSWER_WITHIN_MS,
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=0,
                 allow_auto_create_topics=False,
                 max_block_ms=self._timeout_ms,
                 request_timeout_ms=self._timeout_ms,
-                delivery_timeout_ms=self._timeout_ms,
+                # Longer than anybody waits: records are given up together or not at all.
+                delivery_timeout_ms=4 * self._timeout_ms,
                 reconnect_backoff_max_ms=1_000,
+                socket_options=_SOCKET_OPTIONS,
                 metrics_enabled=False,
             )
             producer.partitions_for(LOGIN_ATTEMPTS)
@@ -211,15 +212,79 @@ class KafkaRecordPublisher:
             return None
         return producer
 
+    def _since(self, topic: str, oldest: int) -> Iterator[Record]:
+        """Every record of a topic from the first whose stamp is `oldest` or later."""
+        consumer = KafkaConsumer(
+            bootstrap_servers=self._bootstrap.split(","),
+            bootstrap_timeout_ms=_ANSWER_WITHIN_MS,
+            request_timeout_ms=_ANSWER_WITHIN_MS,
+            enable_auto_commit=False,
+            metrics_enabled=False,
+        )
+        deadline = time.monotonic() + _LOOK_WITHIN_S
+        try:
+            partitions = [
+                TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)
+            ]
+            begins = consumer.offsets_for_times(dict.fromkeys(partitions, oldest))
+            ends = consumer.end_offsets(partitions)
+            left = [it for it in partitions if begins[it] and begins[it].offset < ends[it]]
+            consumer.assign(left)
+            for partition in left:
+                consumer.seek(partition, begins[partition].offset)
+            while any(consumer.position(partition) < ends[partition] for partition in left):
+                if time.monotonic() > deadline:
+                    raise PartUnavailableError("kafka")
+                for batch in consumer.poll(timeout_ms=200).values():
+                    for it in batch:
+                        yield Record(it.topic, it.key, it.value, it.timestamp)
+        finally:
+            consumer.close()
 
-def _send(producer: KafkaProducer, record: Record) -> Any:  # noqa: ANN401 — kafka-python has no types
-    return producer.send(record.topic, key=record.key, value=record.value, timestamp_ms=record.ts)
+
+def _send(producer: KafkaProducer, records: Sequence[Record]) -> list[Any]:
+    """For each a future or, where none came of it, its fate."""
+    sent: list[Any] = []
+    failed_topics = set()  # each of its records would wait as long as the first
+    for record in records:
+        if record.topic in failed_topics:
+            sent.append(Fate.UNSENT)
+            continue
+        try:
+            future = producer.send(
+                record.topic, key=record.key, value=record.value, timestamp_ms=record.ts
+            )
+        except (ValueError, *_REFUSALS):
+            sent.append(Fate.REFUSED)
+        except KafkaError:
+            failed_topics.add(record.topic)
+            sent.append(Fate.UNSENT)
+        else:
+            sent.append(future)
+    return sent
+
+
+def _wait(future: Any, deadline: float) -> None:  # noqa: ANN401 — kafka-python has no types
+    try:
+        future.get(timeout=max(0.0, deadline - time.monotonic()))
+    except KafkaError:
+        return
+
+
+def _fate(answer: Any) -> Fate:  # noqa: ANN401 — a Fate or kafka-python's future
+    if isinstance(answer, Fate):
+        return answer
+    if answer.succeeded():
+        return Fate.PUBLISHED
+    if isinstance(answer.exception, _REFUSALS):
+        return Fate.REFUSED
+    if type(answer.exception) is KafkaError:  # another one of its batch was refused
+        return Fate.UNSENT
+    return Fate.UNCERTAIN
 
 
 def _close(producer: KafkaProducer, timeout_s: float) -> None:
     try:
         producer.close(timeout=timeout_s)
-    except KafkaError:
-        # Its own close leaves a thread behind that goes on sending when something still waits.
-        producer._sender.force_close()  # noqa: SLF001 — no public call does
-        producer._closed = True  # noqa: SLF001
+    except KafkaError:  # it holds something still, and then does not even begin to close
+        producer._sender.force_close()  # noqa: SLF001

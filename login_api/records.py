@@ -30,8 +30,8 @@ class RecordPublisher(Protocol):
     def ping(self) -> None:
         """Returns if records reach Kafka now."""
 
-    def waiting(self) -> int:
-        """How many records wait in the outbox; raises nothing."""
+    def waiting(self) -> int | None:
+        """How many records wait in the outbox; None before anybody could tell. Raises nothing."""
 
 
 def attempt_record(attempt: Attempt) -> Record:

@@ -1,7 +1,7 @@
 """Wires the Login API from its environment; the WSGI server loads `app` from here."""
 
-import atexit
 import time
+from multiprocessing.util import Finalize
 
 import structlog
 from argon2 import PasswordHasher
@@ -40,10 +40,10 @@ _publisher = DurablePublisher(
     KafkaRecordPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms),
     PostgresOutbox(_database),
     _metrics,
-    _settings.publish_timeout_ms,
+    settle_s=2 * _settings.publish_timeout_ms / 1_000,
 )
-# Granian ends a worker once its requests are answered; what they published goes out then.
-atexit.register(_publisher.close)
+# Runs when a worker has answered its last request; atexit would not: workers are forks.
+Finalize(None, _publisher.close, exitpriority=0)
 app = create_app(
     Parts(
         accounts=PostgresAccounts(_database),

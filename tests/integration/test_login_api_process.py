@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from login_blocking.attempts import decode
+from login_blocking.attempts import Attempt, decode
 from login_blocking.names import BLOCK_COMMANDS, blocked_set
 from tests.contract.test_login_api_record_publisher import records
 from tests.support.login_api import credentials
@@ -56,6 +57,14 @@ class RunningApi:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the Login API is not ready:\n{self.log.read_text()[-2_000:]}")
             time.sleep(0.1)
+
+    def outbox(self) -> int | None:
+        """How many records wait; None while nobody can tell."""
+        try:
+            waiting: int | None = self.get("/readyz").json()["outbox"]
+        except requests.ConnectionError:
+            return None
+        return waiting
 
     def wait_until_unready(self) -> list[str]:
         """The parts that /readyz says are down; its last verdict may still be a second old."""
@@ -216,17 +225,16 @@ def test_while_kafka_stands_still_logins_go_on_and_what_they_did_arrives_later(
 def test_what_was_answered_has_arrived_when_it_has_ended(
     api: RunningApi, kafka_server: KafkaServer
 ) -> None:
-    name = f"user-{uuid.uuid4().hex[:8]}"
-    answered: list[int] = []
+    answered: list[tuple[str, int]] = []
+    refused = f"user-{uuid.uuid4().hex[:8]}"
 
     def guess() -> None:
         with contextlib.suppress(requests.ConnectionError):
             while True:
-                answered.append(api.post("/login", credentials(name, "guess")).status_code)
+                for name in (f"user-{uuid.uuid4().hex[:8]}", refused):
+                    status = api.post("/login", credentials(name, "guess")).status_code
+                    answered.append((name, status))
 
-    first = credentials(f"first-{name}", "guess")
-    assert api.post("/login", first).status_code == 401
-    arrived(kafka_server, first["user"], 1)  # now it publishes
     guessers = [threading.Thread(target=guess) for _ in range(4)]
     for guesser in guessers:
         guesser.start()
@@ -236,17 +244,47 @@ def test_what_was_answered_has_arrived_when_it_has_ended(
     assert api.process.wait(8) == 0
     for guesser in guessers:
         guesser.join()
-    outcomes = arrived(kafka_server, name, len(answered))
-    assert outcomes.count("failure") == answered.count(401) == 5
+    published = [decode(it.value) for it in records(kafka_server.bootstrap)]
+    failures = Counter(it.user for it in published if it.outcome == "failure")
+    limited = Counter(it.user for it in published if it.outcome == "limited")
+    assert {failures[name] for name, status in answered if status == 401} == {1, 5}
+    assert failures[refused] == answered.count((refused, 401)) == 5
+    assert limited[refused] >= answered.count((refused, 429)) > 0
+
+
+def test_what_a_killed_process_had_answered_is_published_by_the_next(
+    tmp_path: Path, settings: dict[str, str], kafka_server: KafkaServer
+) -> None:
+    names = [f"user-{uuid.uuid4().hex[:8]}" for _ in range(20)]
+    with running_api(tmp_path, settings) as killed:
+        killed.wait_until_ready()
+        kafka_server.process.pause()
+        try:
+            for name in names:
+                assert killed.post("/login", credentials(name, "guess")).status_code == 401
+            os.killpg(killed.process.pid, signal.SIGKILL)
+            killed.process.wait(10)
+        finally:
+            kafka_server.process.resume()
+    with running_api(tmp_path, settings) as successor:
+        deadline = time.monotonic() + 30
+        while successor.outbox() != 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert [len(attempts_of(kafka_server, name)) for name in names] == [1] * len(names)
+
+
+def attempts_of(kafka: KafkaServer, user: str) -> list[Attempt]:
+    return [decode(it.value) for it in records(kafka.bootstrap) if it.key == user.encode()]
 
 
 def arrived(kafka: KafkaServer, user: str, count: int) -> list[str]:
     """The outcomes of a user's attempts, once there are so many."""
     deadline = time.monotonic() + 30
     while True:
-        of_user = [it for it in records(kafka.bootstrap) if it.key == user.encode()]
-        if len(of_user) >= count:
-            return [decode(it.value).outcome.value for it in of_user]
+        own = [it.outcome.value for it in attempts_of(kafka, user) if it.ip == "127.0.0.1"]
+        if len(own) >= count:
+            return own
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

@@ -4,6 +4,7 @@ Each `running_…` starts one server of its own and ends it, whatever the test d
 share one a session. A missing part fails the test: it is never skipped in silence.
 """
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -47,15 +48,18 @@ class ServerProcess:
     def pause(self) -> None:
         """Freezes it: connections stay open and nothing answers."""
         for process in self._family():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # Postgres' come and go
+                process.suspend()
 
     def resume(self) -> None:
         for process in self._family():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def kill(self) -> None:
         for process in self._family():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.popen.wait(_STOP_WITHIN_S)
 
     def _family(self) -> list[psutil.Process]:

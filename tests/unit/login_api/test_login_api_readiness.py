@@ -34,5 +34,13 @@ def test_whatever_a_ping_raises_the_part_is_down() -> None:
     assert Readiness({"redis": surprise}).states() == {"redis": "down"}
 
 
+def test_without_a_spared_part_the_service_is_degraded_and_not_down() -> None:
+    def nobody_there() -> None:
+        raise RuntimeError
+
+    readiness = Readiness({"kafka": nobody_there, "redis": nobody_there}, spared={"kafka"})
+    assert readiness.states() == {"kafka": "degraded", "redis": "down"}
+
+
 def _wait(event: threading.Event) -> None:
     event.wait(10)
