@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections import Counter
+from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 import yaml
@@ -31,6 +32,8 @@ from login_blocking.subjects import SubjectType, user_key
 _LONGEST_WINDOW_MS: Final = 30 * 86_400_000
 _LONGEST_BLOCK_MS: Final = 3_650 * 86_400_000
 _LARGEST_THRESHOLD: Final = 1_000
+_LONGEST_TEXT: Final = 262_144
+_IPV4_IN_IPV6: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 _DURATION_PATTERN: Final = "^[0-9]+(ms|s|m|h|d)$"
 
 
@@ -44,9 +47,14 @@ class PolicyError(ValueError):
 
 def parse_policy(text: str) -> Policy:
     """The policy that a YAML document states; raises PolicyError with everything wrong in it."""
+    if len(text) > _LONGEST_TEXT:
+        raise PolicyError([f"policy: longer than {_LONGEST_TEXT:,} characters"])
     try:
         document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 — derives from SafeLoader
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+    except RecursionError as error:
+        raise PolicyError(["not YAML: nested too deeply"]) from error
+    # KeyError, TypeError, AttributeError: PyYAML's own, for tags that do not fit their values.
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PolicyError([f"not YAML: {error}"]) from error
     errors = []
     try:
@@ -101,8 +109,29 @@ def _counted(rule: dict[Any, Any]) -> tuple[SubjectType | None, Count | None]:
 
 def _readable(detail: Any) -> str:  # noqa: ANN401 — pydantic's ErrorDetails is a loose TypedDict
     path = ".".join(str(step) for step in detail["loc"]) or "policy"
+    if detail["type"] == "extra_forbidden":
+        nearest = get_close_matches(str(detail["loc"][-1]), _known_keys(detail["loc"]), n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        return f"{path}: unknown key{hint}"
     message = str(detail["msg"]).removeprefix("Value error, ")
     return f"{path}: {message}"
+
+
+def _known_keys(path: tuple[str | int, ...]) -> list[str]:
+    document: type[BaseModel] = _PolicyDocument
+    if len(path) > 1:
+        document = _RuleDocument if path[0] == "rules" else _ExemptDocument
+    return list(document.model_fields)
+
+
+def _not_everybody(networks: list[Network]) -> list[Network]:
+    for version in (4, 6):
+        own = [network for network in networks if network.version == version]
+        # collapse_addresses wants them of one version, which its types cannot say.
+        together: Any = ipaddress.collapse_addresses(own)
+        if any(network.prefixlen == 0 for network in together):
+            raise ValueError(f"together they exempt every IPv{version} address")
+    return networks
 
 
 def _duration(value: object) -> int:
@@ -142,6 +171,8 @@ def _network(value: object) -> Network:
         raise ValueError(f"not an address or network: {error}") from error
     if network.prefixlen == 0:
         raise ValueError("exempts every address: the policy would block none")
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_IPV4_IN_IPV6):
+        raise ValueError("IPv4 written in IPv6 is compared as IPv4: write 10.0.0.0/8")
     return network
 
 
@@ -191,7 +222,7 @@ class _RuleDocument(_Document):
 
 class _ExemptDocument(_Document):
     users: list[_User] = []
-    ips: list[_ExemptNetwork] = []
+    ips: Annotated[list[_ExemptNetwork], AfterValidator(_not_everybody)] = []
 
 
 class _PolicyDocument(_Document):

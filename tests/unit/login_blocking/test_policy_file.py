@@ -2,6 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from login_blocking.policy import duration_text, parse_duration_ms
 from login_blocking.policy_file import PolicyError, parse_policy, policy_json_schema
@@ -132,3 +134,46 @@ def test_shipped_schema_is_the_one_of_the_code() -> None:
     shipped = json.loads((FOLDER / "policy.schema.json").read_text())
 
     assert shipped == policy_json_schema()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "rules: !!bool foo",
+        "rules: !!int x",
+        "rules: !!timestamp x",
+        "rules: !!set [1]",
+        "? [a, b]\n: 1",
+        "? {a: b}\n: 1",
+        "rules: !!python/object/apply:os.system [ls]",
+        "rules: &a [*a, *a]",
+        "x" * 300_000,
+        "\x00",
+    ],
+)
+def test_what_yaml_cannot_mean_is_refused(text: str) -> None:
+    with pytest.raises(PolicyError):
+        parse_policy(text)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_policy_or_refused(text: str) -> None:
+    with pytest.raises(PolicyError):
+        parse_policy(text)
+
+
+def test_an_unknown_key_names_the_nearest_known_one() -> None:
+    text = document().replace("within:", "whithin:").replace("forget_level_after", "forget_level")
+    with pytest.raises(PolicyError) as refused:
+        parse_policy(text)
+    assert "rules.0.whithin: unknown key; did you mean within?" in refused.value.errors
+    assert "forget_level: unknown key; did you mean forget_level_after?" in refused.value.errors
+
+
+@pytest.mark.parametrize(
+    "ips", ["[0.0.0.0/1, 128.0.0.0/1]", '["::/1", "8000::/1"]', '["::ffff:10.0.0.0/104"]']
+)
+def test_exemptions_that_cover_everybody_or_nobody_are_refused(ips: str) -> None:
+    with pytest.raises(PolicyError, match=r"exempt\.ips"):
+        parse_policy(document(rest=f"exempt: {{ips: {ips}}}"))
