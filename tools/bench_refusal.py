@@ -18,9 +18,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.queues import Queue
 from pathlib import Path
 from statistics import quantiles
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 import requests
@@ -34,7 +35,8 @@ _PROCESSES: Final = 2
 _THREADS: Final = 8
 _READY_WITHIN_S: Final = 60
 
-_Results = multiprocessing.Queue[tuple[list[float], list[int]]]
+if TYPE_CHECKING:
+    _Results = Queue[tuple[list[float], list[int]]]
 
 CONSTANT: Final = """
 from flask import Flask
