@@ -11,7 +11,8 @@ structlog.configure(
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.add_log_level,
         structlog.processors.JSONRenderer(),
-    ]
+    ],
+    cache_logger_on_first_use=True,
 )
 _settings = Settings()
 app = create_app(

@@ -1,19 +1,22 @@
 """The admission guard: may this attempt be made at all? One round trip to Redis."""
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol
 
 import redis
 from redis.backoff import NoBackoff
+from redis.commands.core import Script
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from login_api.errors import PartUnavailableError
 from login_blocking.attempts import Outcome
-from login_blocking.limits import Limit, limits
+from login_blocking.limits import limits
 from login_blocking.names import block_hash, blocked_set, guard, known_places
 from login_blocking.policy import Policy
 from login_blocking.subjects import Subject
@@ -21,6 +24,9 @@ from login_blocking.subjects import Subject
 KNOWN_FOR_MS: Final = 30 * 86_400_000
 MOST_PLACES: Final = 20
 """Of one user; the one not used for the longest is forgotten first."""
+
+_LIMITS_KEPT: Final = 4_096
+"""Of how many subjects the limits are remembered: looking for exemptions costs microseconds."""
 
 _SCRIPTS: Final = Path(__file__).parents[1] / "redis"
 _LATEST_END: Final = 253_402_300_799_999
@@ -78,35 +84,35 @@ class RedisGuard:
     """The guard as two Lua scripts, so that it is exact however many processes ask.
 
     Each call is tried twice; a repeated one changes nothing more. `policy` is asked at each
-    attempt, so that a changed policy holds at once.
+    attempt, so that a changed policy holds at once. Each thread has a connection of its own: a
+    pool would look at a connection each time before it hands it out, and cost as much as the call.
     """
 
     def __init__(self, url: str, timeout_ms: int, policy: Callable[[], Policy]) -> None:
-        timeout_s = timeout_ms / 1_000
         self._policy = policy
-        self._redis = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 1),
-            retry_on_error=[redis.ConnectionError, redis.TimeoutError],
-        )
-        self._admit = self._redis.register_script((_SCRIPTS / "admit.lua").read_text())
-        self._settle = self._redis.register_script((_SCRIPTS / "settle.lua").read_text())
+        self._limits = _Limits(policy())
+        self._url = url
+        self._timeout_s = timeout_ms / 1_000
+        self._admit_script = (_SCRIPTS / "admit.lua").read_text()
+        self._settle_script = (_SCRIPTS / "settle.lua").read_text()
+        self._mine = threading.local()
+        self._clients: list[redis.Redis] = []
 
     def admit(self, request: Request) -> Admission:
         """See Guard."""
         policy = self._policy()
-        of_user = limits(policy, Subject("user", request.user))
-        of_address = limits(policy, Subject("ip", request.address))
+        if self._limits.policy is not policy:
+            self._limits = _Limits(policy)
+        of_user = self._limits.of_user(request.user)
+        of_address = self._limits.of_ip(request.address)
         arguments: list[str | int] = [
             blocked_set("user"), blocked_set("ip"), block_hash("user", request.user),
-            request.user, request.address, request.id, request.place, KNOWN_FOR_MS, len(of_user),
+            request.user, request.address, request.id, request.place, KNOWN_FOR_MS,
+            len(of_user) // _FIELDS, *of_user, *of_address,
         ]  # fmt: skip
-        arguments += [*_flat(of_user), *_flat(of_address)]
         try:
-            outcome, now, until, known = self._admit(keys=_keys(request), args=arguments)
+            connected = self._connected()
+            outcome, now, until, known = connected.admit(keys=_keys(request), args=arguments)
         except RedisError as error:
             raise PartUnavailableError("redis") from error
         refused = None if outcome == "admitted" else Outcome(outcome)
@@ -131,25 +137,47 @@ class RedisGuard:
     def ping(self) -> None:
         """See Guard."""
         try:
-            self._redis.ping()
+            self._connected().client.ping()
         except RedisError as error:
             raise PartUnavailableError("redis") from error
 
     def close(self) -> None:
-        """Closes the connections that nobody uses."""
-        self._redis.close()
+        """Closes the connections of all threads."""
+        for client in self._clients:
+            client.close()
+
+    def _connected(self) -> "_Connected":
+        connected: _Connected | None = getattr(self._mine, "connected", None)
+        if connected is None:
+            client = redis.Redis.from_url(
+                self._url,
+                single_connection_client=True,
+                decode_responses=True,
+                socket_timeout=self._timeout_s,
+                socket_connect_timeout=self._timeout_s,
+                retry=Retry(NoBackoff(), 1),
+                retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+            )
+            self._clients.append(client)
+            connected = _Connected(
+                client,
+                client.register_script(self._admit_script),
+                client.register_script(self._settle_script),
+            )
+            self._mine.connected = connected
+        return connected
 
     def _settled(self, request: Request, *, known: bool, right: bool) -> None:
         arguments: list[str | int] = [request.id, int(right), int(known), request.place]
         arguments += [KNOWN_FOR_MS, MOST_PLACES]
         try:
-            self._settle(keys=_keys(request), args=arguments)
+            self._connected().settle(keys=_keys(request), args=arguments)
         except RedisError as error:
             raise PartUnavailableError("redis") from error
 
     def _delete(self, key: str) -> None:
         try:
-            self._redis.delete(key)
+            self._connected().client.delete(key)
         except RedisError as error:
             raise PartUnavailableError("redis") from error
 
@@ -162,18 +190,39 @@ def _keys(request: Request) -> list[str]:
     ]
 
 
-def _flat(of_subject: tuple[Limit, ...]) -> list[str | int]:
-    return [
-        field
-        for limit in of_subject
-        for field in (
-            limit.rule,
-            limit.threshold,
-            limit.within_ms,
-            int(limit.reset_on_success),
-            limit.places,
-        )
-    ]
+@dataclass(frozen=True, slots=True)
+class _Connected:
+    """One thread's connection, and the scripts through it."""
+
+    client: redis.Redis
+    admit: Script
+    settle: Script
+
+
+class _Limits:
+    """The limits of a policy as admit.lua takes them."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+        def flat(subject: Subject) -> tuple[str | int, ...]:
+            return tuple(
+                field
+                for limit in limits(policy, subject)
+                for field in (
+                    limit.rule,
+                    limit.threshold,
+                    limit.within_ms,
+                    int(limit.reset_on_success),
+                    limit.places,
+                )
+            )
+
+        self.of_user = lru_cache(_LIMITS_KEPT)(lambda user: flat(Subject("user", user)))
+        self.of_ip = lru_cache(_LIMITS_KEPT)(lambda address: flat(Subject("ip", address)))
+
+
+_FIELDS: Final = 5
 
 
 def _end(until: str) -> int | None:

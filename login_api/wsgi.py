@@ -20,6 +20,7 @@ from login_api.passwords import Argon2Hasher
 from login_api.places import Places
 from login_api.policy_in_force import PolicyInForce
 from login_api.record_publisher import KafkaRecordPublisher
+from login_api.refusals import RememberingGuard
 from login_api.settings import Settings
 
 structlog.configure(
@@ -27,7 +28,8 @@ structlog.configure(
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.add_log_level,
         structlog.processors.JSONRenderer(),
-    ]
+    ],
+    cache_logger_on_first_use=True,
 )
 _settings = Settings()
 _metrics = Metrics()
@@ -47,10 +49,12 @@ Finalize(None, _publisher.close, exitpriority=0)
 app = create_app(
     Parts(
         accounts=PostgresAccounts(_database),
-        guard=RedisGuard(
-            _settings.redis_url.get_secret_value(),
-            _settings.redis_timeout_ms,
-            PolicyInForce(_settings.policy_file),
+        guard=RememberingGuard(
+            RedisGuard(
+                _settings.redis_url.get_secret_value(),
+                _settings.redis_timeout_ms,
+                PolicyInForce(_settings.policy_file),
+            )
         ),
         places=Places(_settings.places_secret()),
         publisher=_publisher,
