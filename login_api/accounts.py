@@ -30,8 +30,8 @@ class Accounts(Protocol):
     def password_hash(self, user: str) -> str | None:
         """The hash of an account, None if there is no such account."""
 
-    def replace_hash(self, user: str, old: str, new: str) -> None:
-        """Puts a new hash in the place of `old`; changes nothing where another stands by now."""
+    def replace_hash(self, user: str, old: str, new: str) -> bool:
+        """Puts a new hash in the place of `old`; False, and nothing, if it stands there no more."""
 
     def delete(self, user: str) -> None:
         """There is no account of that name any more."""
@@ -59,10 +59,11 @@ class PostgresAccounts:
             found: str | None = connection.execute(_SELECT, {"user": user}).scalar()
             return found
 
-    def replace_hash(self, user: str, old: str, new: str) -> None:
+    def replace_hash(self, user: str, old: str, new: str) -> bool:
         """See Accounts."""
         with self._database.connection() as connection:
-            connection.execute(_UPDATE, {"user": user, "old": old, "new": new})
+            parameters = {"user": user, "old": old, "new": new}
+            return connection.execute(_UPDATE, parameters).rowcount == 1
 
     def delete(self, user: str) -> None:
         """See Accounts."""

@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import uuid
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,12 +14,11 @@ from login_api.block_commands import BlockCommands
 from login_api.documents import MalformedError, read_object
 from login_api.parts import Parts
 from login_blocking.commands import Action, Command, MalformedCommandError, decode
-from login_blocking.policy import parse_duration_ms
+from login_blocking.policy import LONGEST_BLOCK_MS, parse_duration_ms
 from login_blocking.subjects import user_key
 
 _ABOUT: Final = {"subject_type", "subject", "by", "reason"}
 _MOST_ATTEMPTS: Final = 1_000
-_LONGEST_MS: Final = 3_650 * 86_400_000
 _log = structlog.get_logger("login_api")
 
 
@@ -44,18 +44,16 @@ def add_admin(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes:
     @app.post("/admin/unblock")
     def unblock() -> Answer:
         document = read_object(json_body(max_body_bytes), {*_ABOUT, "reset_levels"})
-        asked = read_command(document, Action.UNBLOCK, commands.now())
-        identity = commands.unblock(
-            asked.subject, asked.by, asked.reason, reset_levels=asked.reset_levels
-        )
-        return _accepted(asked, identity)
+        asked = read_command(document, Action.UNBLOCK, commands.clock())
+        commands.give(asked)
+        return _accepted(asked)
 
     @app.post("/admin/block")
     def block() -> Answer:
         document = read_object(json_body(max_body_bytes), {*_ABOUT, "until", "for"})
-        asked = read_command(document, Action.BLOCK, commands.now())
-        identity = commands.block(asked.subject, asked.by, asked.reason, asked.until)
-        return _accepted(asked, identity)
+        asked = read_command(document, Action.BLOCK, commands.clock())
+        commands.give(asked)
+        return _accepted(asked)
 
     @app.get("/admin/attempts/<path:user>")
     def attempts(user: str) -> Answer:
@@ -83,7 +81,7 @@ def read_command(document: dict[str, Any], action: Action, now: int) -> Command:
     policies write it), or never.
     """
     given = {name: value for name, value in document.items() if name not in ("until", "for")}
-    whole = {**given, "v": 1, "id": "-", "ts": now, "action": action.value}
+    whole = {**given, "v": 1, "id": str(uuid.uuid4()), "ts": now, "action": action.value}
     whole["until"] = _until(document, now)
     try:
         return decode(json.dumps(whole))
@@ -111,7 +109,7 @@ def _duration(given: object) -> int:
         milliseconds = parse_duration_ms(str(given))
     except ValueError:
         raise MalformedError("for: not a duration such as 30m, 2h or 7d") from None
-    if not 0 < milliseconds <= _LONGEST_MS:
+    if not 0 < milliseconds <= LONGEST_BLOCK_MS:
         raise MalformedError("for: more than nothing, at most 3650d")
     return milliseconds
 
@@ -120,7 +118,7 @@ def _utc(moment_given: datetime) -> datetime:
     return moment_given if moment_given.tzinfo else moment_given.replace(tzinfo=UTC)
 
 
-def _accepted(asked: Command, identity: str) -> Answer:
+def _accepted(asked: Command) -> Answer:
     # The audit log: who did what to whom. Nothing else of the API's logs names a subject.
     _log.info(
         "command",
@@ -129,7 +127,7 @@ def _accepted(asked: Command, identity: str) -> Answer:
         subject=asked.subject.key,
         by=asked.by,
         reason=asked.reason,
-        id=identity,
+        id=asked.id,
         request_id=g.get("request_id"),
     )
-    return jsonify({"success": True, "id": identity}), 202
+    return jsonify({"success": True, "id": asked.id}), 202

@@ -4,12 +4,12 @@ from flask import Flask, jsonify, request
 
 from login_api.accounts import NameTakenError
 from login_api.answers import Answer, done, json_body, refusal, refused
-from login_api.block_commands import BY_ITSELF, BlockCommands
+from login_api.block_commands import BlockCommands
 from login_api.documents import name_refusal, read_credentials, read_password_change
 from login_api.logins import Logins
 from login_api.parts import Parts
 from login_api.passwords import refusal as password_refusal
-from login_blocking.subjects import Subject, ip_key
+from login_blocking.subjects import ip_key
 
 
 def add_calls(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes: int) -> None:
@@ -27,7 +27,7 @@ def add_calls(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes:
         except NameTakenError:
             return jsonify({"error": "User name is taken"}), 409
         # Failures on a name that nobody owned must not hit its owner.
-        commands.unblock(Subject("user", user), BY_ITSELF, "registered")
+        commands.unblock(user, "registered")
         return jsonify({"success": True}), 201
 
     _add_logins(app, parts, commands, max_body_bytes)
@@ -65,8 +65,11 @@ def _add_logins(app: Flask, parts: Parts, commands: BlockCommands, max_body_byte
         if verdict.password_hash is None:
             return refusal(verdict) or done()
         hashed = parts.hasher.hash(new)
-        parts.accounts.replace_hash(credentials.user, verdict.password_hash, hashed)
-        commands.unblock(Subject("user", credentials.user), BY_ITSELF, "password changed")
+        if not parts.accounts.replace_hash(credentials.user, verdict.password_hash, hashed):
+            return jsonify(
+                {"error": "The password was changed by somebody else; log in again"}
+            ), 409
+        commands.unblock(credentials.user, "password changed")
         return done()
 
     @app.post("/unregister")

@@ -79,11 +79,11 @@ class Logins:
             return encoded
         try:
             new = self.hasher.hash(credentials.password)
-            self.accounts.replace_hash(credentials.user, encoded, new)
+            renewed = self.accounts.replace_hash(credentials.user, encoded, new)
         except PartUnavailableError as error:
             self.metrics.part_failures.labels(error.part).inc()
             return encoded
-        return new
+        return new if renewed else encoded
 
     def _admit(self, request: Request) -> Admission:
         try:

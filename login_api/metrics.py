@@ -81,6 +81,12 @@ class Metrics:
         self.passwords_checked = Counter(
             "login_api_passwords_checked", "Passwords compared with a hash", registry=self._registry
         )
+        self.hashes_in_hand = Gauge(
+            "login_api_hashes_in_hand",
+            "Hashes that run or wait for their turn, of all processes",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self.part_failures = Counter(
             "login_api_part_failures",
             "Answers refused because a part was down",

@@ -44,7 +44,9 @@ def _paths() -> dict[str, Any]:
         ),
         "/login": _post("Log in", credentials, _LOGIN_ANSWERS),
         "/password": _post(
-            "Change the password", {"$ref": f"#/components/schemas/{change}"}, _LOGIN_ANSWERS
+            "Change the password",
+            {"$ref": f"#/components/schemas/{change}"},
+            (*_LOGIN_ANSWERS, "409"),
         ),
         "/unregister": _post("Delete the account", credentials, _LOGIN_ANSWERS),
         "/admin/block": _command("Block a user or an address", "Block"),
@@ -124,7 +126,7 @@ _ANSWERS: Final = {
     "400": _answer("Malformed, or against a rule; says which field", "Error"),
     "401": _answer("Wrong password, or no such user", "Error"),
     "403": _answer("User or address blocked", "Blocked", _RETRY),
-    "409": _answer("User name is taken", "Error"),
+    "409": _answer("User name is taken, or the password changed meanwhile", "Error"),
     "413": _answer("Body too long", "Error"),
     "415": _answer("Not JSON by its Content-Type", "Error"),
     "429": _answer("Too many attempts at once", "Error", _RETRY),

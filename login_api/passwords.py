@@ -8,6 +8,7 @@ from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from prometheus_client import Gauge
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from login_api.errors import PartUnavailableError
@@ -57,9 +58,15 @@ class Argon2Hasher:
     """
 
     def __init__(
-        self, hasher: PasswordHasher, concurrency: int, waiting: int, wait_ms: int
+        self,
+        hasher: PasswordHasher,
+        concurrency: int,
+        waiting: int,
+        wait_ms: int,
+        in_hand: Gauge,
     ) -> None:
         self._hasher = hasher
+        self._in_hand = in_hand
         self._slots = threading.BoundedSemaphore(concurrency)
         self._queue = threading.BoundedSemaphore(concurrency + waiting)
         self._wait_s = wait_ms / 1_000
@@ -88,11 +95,12 @@ class Argon2Hasher:
         if not self._queue.acquire(blocking=False):
             raise PartUnavailableError("hashing")
         try:
-            if not self._slots.acquire(timeout=self._wait_s):
-                raise PartUnavailableError("hashing")
-            try:
-                yield
-            finally:
-                self._slots.release()
+            with self._in_hand.track_inprogress():
+                if not self._slots.acquire(timeout=self._wait_s):
+                    raise PartUnavailableError("hashing")
+                try:
+                    yield
+                finally:
+                    self._slots.release()
         finally:
             self._queue.release()

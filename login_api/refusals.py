@@ -1,4 +1,4 @@
-"""Refusals that are remembered for a moment, so that who hammers on costs no round trip to Redis."""
+"""Refusals remembered for a moment: who hammers on costs no round trip to Redis."""
 
 import time
 from collections import OrderedDict

@@ -69,6 +69,7 @@ app = create_app(
             max(1, _settings.hash_concurrency // _settings.workers),
             _settings.hash_waiting,
             _settings.hash_wait_ms,
+            _metrics.hashes_in_hand,
         ),
         clock=lambda: time.time_ns() // 1_000_000,
         admin_token=_settings.admin_token,

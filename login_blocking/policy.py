@@ -16,6 +16,9 @@ COUNTABLE: Final[dict[SubjectType, tuple[Count, ...]]] = {
 }
 """What a rule may count of a subject: its failures, or the different others it failed with."""
 
+LONGEST_BLOCK_MS: Final = 3_650 * 86_400_000
+"""Of one that ends at all."""
+
 OPERATOR_RULE: Final = "operator"
 """The name under which blocks made by hand are kept; no rule of a policy may take it."""
 

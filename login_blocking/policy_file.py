@@ -18,6 +18,7 @@ from pydantic import (
 
 from login_blocking.policy import (
     COUNTABLE,
+    LONGEST_BLOCK_MS,
     OPERATOR_RULE,
     Count,
     Exemptions,
@@ -30,7 +31,6 @@ from login_blocking.policy import (
 from login_blocking.subjects import SubjectType, user_key
 
 _LONGEST_WINDOW_MS: Final = 30 * 86_400_000
-_LONGEST_BLOCK_MS: Final = 3_650 * 86_400_000
 _LARGEST_THRESHOLD: Final = 1_000
 _LONGEST_TEXT: Final = 262_144
 _IPV4_IN_IPV6: Final = ipaddress.IPv6Network("::ffff:0:0/96")
@@ -147,7 +147,7 @@ def _duration_or_forever(value: object) -> int | None:
     if value == "forever":
         return None
     milliseconds = _duration(value)
-    if milliseconds > _LONGEST_BLOCK_MS:
+    if milliseconds > LONGEST_BLOCK_MS:
         raise ValueError("at most 3650d; beyond that write forever")
     return milliseconds
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import canaries
 from tools.stack import layout
 from tools.stack.layout import ROOT, Stack
 
@@ -20,6 +21,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
         )  # fmt: skip
         assert started.returncode == 0, started.stdout + started.stderr
-        yield layout.load(state_dir)
+        running = layout.load(state_dir)
+        canaries.leave(running)
+        yield running
+        # Of all that the end-to-end tests have done.
+        assert canaries.found(running) == []
     finally:
         subprocess.run([*command, "down"], cwd=ROOT, timeout=120, check=True)

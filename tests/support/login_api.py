@@ -44,9 +44,11 @@ class InMemoryAccounts:
     def password_hash(self, user: str) -> str | None:
         return self._hashes.get(user)
 
-    def replace_hash(self, user: str, old: str, new: str) -> None:
-        if self._hashes.get(user) == old:
-            self._hashes[user] = new
+    def replace_hash(self, user: str, old: str, new: str) -> bool:
+        if self._hashes.get(user) != old:
+            return False
+        self._hashes[user] = new
+        return True
 
     def delete(self, user: str) -> None:
         self._hashes.pop(user, None)
@@ -194,7 +196,8 @@ class LoginApi:
     client_address: ClientAddress = field(default_factory=ClientAddress)
 
     def client(self) -> FlaskClient:
-        hasher = Argon2Hasher(self.password_hasher, concurrency=4, waiting=8, wait_ms=1_000)
+        metrics = Metrics()
+        hasher = Argon2Hasher(self.password_hasher, 4, 8, 1_000, metrics.hashes_in_hand)
         parts = Parts(
             accounts=self.accounts,
             guard=self.guard,
@@ -202,7 +205,7 @@ class LoginApi:
             publisher=self.publisher,
             history=self,
             admin_token=self.admin_token,
-            metrics=Metrics(),
+            metrics=metrics,
             hasher=hasher,
             clock=lambda: self.now,
             open_without_guard=self.open_without_guard,

@@ -32,6 +32,19 @@ def test_the_new_password_takes_the_place_of_the_old_one() -> None:
     assert [it.reason for it in api.commands()] == ["registered", "password changed"]
 
 
+def test_of_two_changes_at_once_one_is_told_that_it_came_too_late() -> None:
+    class ChangedMeanwhile(InMemoryAccounts):
+        def replace_hash(self, user: str, old: str, new: str) -> bool:
+            super().replace_hash(user, old, "somebody else's")
+            return super().replace_hash(user, old, new)
+
+    api = LoginApi(accounts=ChangedMeanwhile())
+    client = api.client()
+    assert client.post("/register", json=ALICE).status_code == 201
+    assert client.post("/password", json=CHANGE).status_code == 409
+    assert [it.reason for it in api.commands()] == ["registered"]
+
+
 def test_a_guess_at_the_old_password_counts_like_any_other() -> None:
     api = an_api()
     guess = {**CHANGE, "pass": "guess"}

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from login_api.errors import PartUnavailableError
+from login_api.metrics import Metrics
 from login_api.passwords import Argon2Hasher
 from login_api.records import Record
 from login_blocking.attempts import Outcome
@@ -105,14 +106,17 @@ def test_one_hash_too_many_waits_a_while_if_it_may_and_is_then_refused(
             return super().verify(hash, password)
 
     inside, go_on = threading.Event(), threading.Event()
-    hasher = Argon2Hasher(Stuck(), concurrency=1, waiting=waiting, wait_ms=wait_ms)
+    gauge = Metrics().hashes_in_hand
+    hasher = Argon2Hasher(Stuck(), 1, waiting, wait_ms, gauge)
     with ThreadPoolExecutor(1) as other:
         first = other.submit(hasher.verify, None, CANARY)
         assert inside.wait(10)
+        assert gauge._value.get() == 1
         with pytest.raises(PartUnavailableError, match="hashing"):
             hasher.verify(None, CANARY)
         go_on.set()
         assert first.result() is False
+    assert gauge._value.get() == 0
     assert hasher.verify(hasher.hash(CANARY), CANARY)
 
 
