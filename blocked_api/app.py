@@ -3,7 +3,6 @@
 import time
 import traceback
 import uuid
-from datetime import UTC, datetime
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
@@ -13,6 +12,7 @@ from werkzeug.routing import PathConverter
 
 from blocked_api.block_reader import BlockReader, BlocksUnavailableError, LiveBlock
 from blocked_api.metrics import Metrics
+from login_blocking.moments import iso
 from login_blocking.subjects import Subject, ip_key, user_key
 
 _log = structlog.get_logger("blocked_api")
@@ -87,16 +87,10 @@ def _document(block: LiveBlock) -> dict[str, object]:
     return {
         "rule": block.rule,
         "reason": block.reason,
-        "since": _iso(block.since),
-        "until": None if block.until is None else _iso(block.until),
+        "since": iso(block.since),
+        "until": None if block.until is None else iso(block.until),
         "level": block.level,
     }
-
-
-def _iso(epoch_ms: int) -> str:
-    seconds, milliseconds = divmod(epoch_ms, 1_000)
-    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
-    return f"{moment}.{milliseconds:03d}Z"
 
 
 def _add_health(app: Flask, reader: BlockReader, metrics: Metrics) -> None:

@@ -12,11 +12,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from login_blocking.moments import LATEST_MS
 from login_blocking.names import block_hash, blocked_set
 from login_blocking.subjects import Subject, SubjectType
-
-_LATEST_END: Final = 253_402_300_799_999
-"""The end of the year 9999; what ends later has no date and counts as for ever."""
 
 _AWAY_MS: Final = 500
 """How long a Redis that did not answer is left alone: see `RedisBlockReader`."""
@@ -137,6 +135,6 @@ def _live_block(rule: str, text: str, now: int) -> LiveBlock | None:
     until = entry["until"]
     if entry["unblocked"] or (until is not None and until <= now):
         return None
-    if until is not None and until > _LATEST_END:
+    if until is not None and until > LATEST_MS:  # without a date: for ever
         until = None
     return LiveBlock(rule, entry["reason"], entry["since"], until, entry["level"])

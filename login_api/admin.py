@@ -9,11 +9,12 @@ from typing import Any, Final
 import structlog
 from flask import Flask, g, jsonify, request
 
-from login_api.answers import Answer, json_body, moment, refused
+from login_api.answers import Answer, json_body, refused
 from login_api.block_commands import BlockCommands
 from login_api.documents import MalformedError, read_object
 from login_api.parts import Parts
 from login_blocking.commands import Action, Command, MalformedCommandError, decode
+from login_blocking.moments import iso
 from login_blocking.policy import LONGEST_BLOCK_MS, parse_duration_ms
 from login_blocking.subjects import user_key
 
@@ -69,7 +70,7 @@ def add_admin(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes:
         return jsonify(
             {
                 "attempts": [json.loads(attempt.encode()) for attempt in history.attempts],
-                "searched_back_to": None if back_to is None else moment(back_to),
+                "searched_back_to": None if back_to is None else iso(back_to),
             }
         ), 200
 

@@ -1,13 +1,13 @@
 """What callers hear, and how a request's body is read."""
 
 import math
-from datetime import UTC, datetime
 
 from flask import Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from login_api.logins import Verdict
 from login_blocking.attempts import Outcome
+from login_blocking.moments import iso
 
 Answer = tuple[Response, int]
 
@@ -41,16 +41,9 @@ def refusal(verdict: Verdict) -> Answer | None:
     if verdict.outcome is Outcome.LIMITED:
         response, status = jsonify({"error": "Too many attempts"}), 429
     else:
-        until = None if verdict.until is None else moment(verdict.until)
+        until = None if verdict.until is None else iso(verdict.until)
         response, status = jsonify({"error": "User blocked", "blocked_until": until}), 403
     if verdict.until is not None:
         seconds = math.ceil((verdict.until - verdict.now) / 1_000)
         response.headers["Retry-After"] = str(max(1, seconds))
     return response, status
-
-
-def moment(ms: int) -> str:
-    """A moment in ms since the epoch as ISO 8601."""
-    seconds, milliseconds = divmod(ms, 1_000)
-    written = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
-    return f"{written}.{milliseconds:03d}Z"

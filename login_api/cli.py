@@ -17,6 +17,7 @@ from login_api.errors import PartUnavailableError
 from login_api.record_publisher import Fate, KafkaRecordPublisher
 from login_api.records import command_record
 from login_blocking.commands import Action, Command
+from login_blocking.moments import iso
 from login_blocking.subjects import SUBJECT_TYPES, user_key
 
 _BOOTSTRAP: Final = "LOGIN_API_KAFKA_BOOTSTRAP"
@@ -80,7 +81,7 @@ def attempts(user: str, limit: int) -> None:
     for attempt in history.attempts:
         click.echo(json.dumps(json.loads(attempt.encode())))  # escapes what could be no text
     if history.searched_back_to is not None:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(history.searched_back_to / 1_000))
+        moment = iso(history.searched_back_to)
         click.echo(f"There may be more before {moment}: the search was ended there.", err=True)
 
 

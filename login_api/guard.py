@@ -17,6 +17,7 @@ from redis.retry import Retry
 from login_api.errors import PartUnavailableError
 from login_blocking.attempts import Outcome
 from login_blocking.limits import limits
+from login_blocking.moments import LATEST_MS
 from login_blocking.names import block_hash, blocked_set, guard, known_places
 from login_blocking.policy import Policy
 from login_blocking.subjects import Subject
@@ -29,8 +30,6 @@ _LIMITS_KEPT: Final = 4_096
 """Of how many subjects the limits are remembered: looking for exemptions costs microseconds."""
 
 _SCRIPTS: Final = Path(__file__).parents[1] / "redis"
-_LATEST_END: Final = 253_402_300_799_999
-"""The end of the year 9999; what ends later has no date and counts as for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,4 +227,4 @@ _FIELDS: Final = 5
 def _end(until: str) -> int | None:
     # The latest end of all is for ever; so is what no calendar holds.
     end = float(until) if until else math.inf
-    return None if end > _LATEST_END else int(end)
+    return None if end > LATEST_MS else int(end)

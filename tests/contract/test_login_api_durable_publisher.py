@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,7 @@ from login_api.records import Record
 from login_blocking.names import LOGIN_ATTEMPTS
 from tests.contract.test_login_api_record_publisher import records
 from tests.support.services import KafkaServer, PostgresServer, running_kafka, running_postgres
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 TIMEOUT_MS = 500
@@ -79,13 +80,6 @@ def database(postgres_server: PostgresServer) -> str:
 def a_record(key: str, number: int) -> Record:
     value = f"{key} {number}".encode()
     return Record(LOGIN_ATTEMPTS, key.encode(), value, time.time_ns() // 1_000_000)
-
-
-def eventually(happened: Callable[[], object], within_s: float = 60.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def answers(kafka: KafkaRecordPublisher) -> bool:

@@ -5,7 +5,7 @@ import secrets
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from login_blocking.attempts import Attempt, Outcome
 from login_blocking.commands import Action, Command
 from login_blocking.names import BLOCK_COMMANDS, LOGIN_ATTEMPTS, LOGIN_ATTEMPTS_REJECTED
 from login_blocking.subjects import Subject
+from tests.support.waiting import eventually
 from tools import rebuild_redis, upgrade
 from tools.flink_rest import FlinkRest
 from tools.stack import job
@@ -49,13 +50,6 @@ def fail(producer: KafkaProducer, user: str, ip: str, times: int = 1) -> None:
             LOGIN_ATTEMPTS, key=attempt.key(), value=attempt.encode(), timestamp_ms=attempt.ts
         )
     producer.flush(timeout=10)
-
-
-def eventually(happened: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def fresh_network() -> str:
@@ -139,7 +133,7 @@ def test_late_attempt_counts_for_its_user_and_is_counted_where_event_time_rules(
         dropped = _late(stack) - before
         return len(dropped) == 3
 
-    eventually(every_rule_has_dropped_one, seconds=30)  # Flink collects its metrics every 10 s
+    eventually(every_rule_has_dropped_one, within_s=30)  # Flink collects its metrics every 10 s
 
 
 def test_other_spellings_of_an_attempt_count(

@@ -1,14 +1,14 @@
 """What people at a login meet while somebody attacks it; each address is another loopback one."""
 
 import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
+from tests.support.waiting import eventually
 from tools.stack.layout import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -67,13 +67,6 @@ def person(stack: Stack) -> Iterator[Person]:
     somebody = Person(stack)
     yield somebody
     somebody.close()
-
-
-def eventually(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def attack(person: Person, at: str = ELSEWHERE) -> None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from login_blocking.attempts import Outcome
+from login_blocking.moments import LATEST_MS
 from login_blocking.subjects import ip_key, user_key
 
 MONTHS: Final = {
@@ -17,7 +18,6 @@ MONTHS: Final = {
         ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
     )
 }
-_LATEST_MS: Final = 253_402_300_799_999
 _ESCAPED: Final = re.compile(r"((?:\\[0-7]{3}|\\x[0-9A-Fa-f]{2})+)|\\([\\\"])")
 
 
@@ -111,7 +111,7 @@ def milliseconds(moment: datetime) -> int:
 
 def checked_ts(ts: int) -> int:
     """Epoch ms that a calendar can show; ValueError for others."""
-    if not 0 <= ts <= _LATEST_MS:
+    if not 0 <= ts <= LATEST_MS:
         raise ValueError(f"{ts} is no time in ms between the years 1970 and 9999")
     return ts
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -16,6 +16,7 @@ from login_api.outbox import Drain, Undelivered
 from login_api.record_publisher import Fate
 from login_api.records import Record
 from tests.support.outbox import InMemoryKafka, InMemoryOutbox
+from tests.support.waiting import eventually
 
 SETTLE_S = 0.05
 
@@ -44,13 +45,6 @@ def running(kafka: InMemoryKafka, outbox: InMemoryOutbox) -> Iterator[Process]:
 
 def a_record(number: int, key: str = "alice") -> Record:
     return Record("login-attempts", key.encode(), f"{key} {number}".encode(), number)
-
-
-def eventually(happened: Callable[[], object], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_while_kafka_answers_records_go_straight_to_it() -> None:
