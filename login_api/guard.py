@@ -82,9 +82,10 @@ class Guard(Protocol):
 class RedisGuard:
     """The guard as two Lua scripts, so that it is exact however many processes ask.
 
-    Each call is tried twice; a repeated one changes nothing more. `policy` is asked at each
-    attempt, so that a changed policy holds at once. Each thread has a connection of its own: a
-    pool would look at a connection each time before it hands it out, and cost as much as the call.
+    A call whose connection is lost is tried again; a repeated one changes nothing more. `policy` is
+    asked at each attempt, so that a changed policy holds at once. Each thread has a connection of
+    its own: a pool would look at a connection each time before it hands it out, and cost as much as
+    the call.
     """
 
     def __init__(self, url: str, timeout_ms: int, policy: Callable[[], Policy]) -> None:
@@ -154,8 +155,9 @@ class RedisGuard:
                 decode_responses=True,
                 socket_timeout=self._timeout_s,
                 socket_connect_timeout=self._timeout_s,
-                retry=Retry(NoBackoff(), 1),
-                retry_on_error=[redis.ConnectionError, redis.TimeoutError],
+                # Not after a timeout: a Redis that is frozen would cost the answer twice as much.
+                retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+                retry_on_error=[redis.ConnectionError],
             )
             self._clients.append(client)
             connected = _Connected(

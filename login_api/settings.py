@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     database_connections: PositiveInt = 8
     database_timeout_ms: PositiveInt = 2_000
     redis_url: Secret
-    redis_timeout_ms: PositiveInt = 100
+    redis_timeout_ms: PositiveInt = 200
     redis_down: Literal["closed", "open"] = "closed"
     policy_file: FilePath = Path(__file__).parents[1] / "policies" / "default.yaml"
     known_places: bool = True
