@@ -66,8 +66,8 @@ class Guard(Protocol):
     def succeed(self, request: Request, *, known: bool) -> None:
         """The password was right: gives the place back, and knows from where from now on."""
 
-    def give_back(self, request: Request, *, known: bool) -> None:
-        """The password was never looked at: gives the place back."""
+    def give_back(self, request: Request) -> None:
+        """The password was never looked at: gives the place back, if there is one."""
 
     def forget(self, subject: Subject) -> None:
         """Whatever stood against the subject is forgotten, as after an unblock."""
@@ -122,9 +122,9 @@ class RedisGuard:
         """See Guard."""
         self._settled(request, known=known, right=True)
 
-    def give_back(self, request: Request, *, known: bool) -> None:
+    def give_back(self, request: Request) -> None:
         """See Guard."""
-        self._settled(request, known=known, right=False)
+        self._settled(request, known=False, right=False)
 
     def forget(self, subject: Subject) -> None:
         """See Guard."""

@@ -63,13 +63,13 @@ class Logins:
             right = self.hasher.verify(encoded, credentials.password)
             self.metrics.passwords_checked.inc()
         except Exception:
-            self._settle(request, admission, right=False)
+            self._settle(lambda: self.guard.give_back(request))
             raise
         outcome = Outcome.SUCCESS if right else Outcome.FAILURE
         self._publish(_attempt(request, admission, outcome))
         if encoded is None or not right:
             return Verdict(outcome, admission.now)
-        self._settle(request, admission, right=True)
+        self._settle(lambda: self.guard.succeed(request, known=admission.known))
         kept = self._renewed(credentials, encoded)
         return Verdict(outcome, admission.now, password_hash=kept)
 
@@ -94,11 +94,10 @@ class Logins:
             self.metrics.unguarded.inc()
             return Admission(self.clock(), known=False)
 
-    def _settle(self, request: Request, admission: Admission, *, right: bool) -> None:
-        """A place that cannot be given back comes free by itself when no rule looks back to it."""
-        give = self.guard.succeed if right else self.guard.give_back
+    def _settle(self, settle: Callable[[], None]) -> None:
+        """No answer changes by it: the guard sees to a place that it could not give back."""
         try:
-            give(request, known=admission.known)
+            settle()
         except PartUnavailableError as error:
             self.metrics.part_failures.labels(error.part).inc()
 

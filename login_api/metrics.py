@@ -43,6 +43,11 @@ class Metrics:
             "Attempts made without the guard, since Redis was down",
             registry=self._registry,
         )
+        self.places_returned_late = Counter(
+            "login_api_places_returned_late",
+            "Places in the guard given back after Redis had not answered",
+            registry=self._registry,
+        )
         self.outbox_records = Gauge(
             "login_api_outbox_records",
             "Records that wait for Kafka in Postgres, of all processes",

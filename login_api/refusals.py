@@ -58,9 +58,9 @@ class RememberingGuard:
         """See Guard."""
         self._guard.succeed(request, known=known)
 
-    def give_back(self, request: Request, *, known: bool) -> None:
+    def give_back(self, request: Request) -> None:
         """See Guard."""
-        self._guard.give_back(request, known=known)
+        self._guard.give_back(request)
 
     def forget(self, subject: Subject) -> None:
         """See Guard."""

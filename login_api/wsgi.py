@@ -21,6 +21,7 @@ from login_api.places import Places
 from login_api.policy_in_force import PolicyInForce
 from login_api.record_publisher import KafkaRecordPublisher
 from login_api.refusals import RememberingGuard
+from login_api.returns import ReturningGuard
 from login_api.settings import Settings
 
 structlog.configure(
@@ -50,10 +51,13 @@ app = create_app(
     Parts(
         accounts=PostgresAccounts(_database),
         guard=RememberingGuard(
-            RedisGuard(
-                _settings.redis_url.get_secret_value(),
-                _settings.redis_timeout_ms,
-                PolicyInForce(_settings.policy_file),
+            ReturningGuard(
+                RedisGuard(
+                    _settings.redis_url.get_secret_value(),
+                    _settings.redis_timeout_ms,
+                    PolicyInForce(_settings.policy_file),
+                ),
+                _metrics,
             )
         ),
         places=Places(_settings.places_secret()),

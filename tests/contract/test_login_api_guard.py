@@ -13,6 +13,8 @@ import redis
 from flink_jobs.redis_writer import RedisBlockWriter
 from login_api.errors import PartUnavailableError
 from login_api.guard import Guard, RedisGuard, Request
+from login_api.metrics import Metrics
+from login_api.returns import ReturningGuard
 from login_blocking.attempts import Outcome
 from login_blocking.names import blocked_set
 from login_blocking.names import guard as guard_key
@@ -21,6 +23,7 @@ from login_blocking.subjects import Subject
 from tests.support.block_entries import block
 from tests.support.login_api import InMemoryGuard
 from tests.support.services import REPOSITORY, RedisServer, free_port
+from tests.support.waiting import eventually
 
 THRESHOLD = 3
 WINDOW_MS = 60_000
@@ -111,7 +114,10 @@ def test_a_place_that_was_given_back_is_free(guard: Guard, user: str, *, right: 
     requests = [a_request(user) for _ in range(THRESHOLD)]
     admitted(guard, *requests)
 
-    (guard.succeed if right else guard.give_back)(requests[0], known=False)
+    if right:
+        guard.succeed(requests[0], known=False)
+    else:
+        guard.give_back(requests[0])
 
     assert admitted(guard, a_request(user), a_request(user)) == [True, False]
 
@@ -273,8 +279,28 @@ def test_a_guard_leaves_nothing_behind(guards: Guards, admin: redis.Redis, user:
     left_ms = admin.pttl(guard_key("user", user))
     assert isinstance(left_ms, int)
     assert 0 < left_ms <= WINDOW_MS
-    guard.give_back(request, known=False)
+    guard.give_back(request)
     assert not admin.exists(guard_key("user", user))
+
+
+@pytest.mark.service
+def test_an_admission_whose_answer_was_lost_keeps_no_place(
+    guards: Guards, redis_server: RedisServer, admin: redis.Redis, user: str
+) -> None:
+    metrics = Metrics()
+    guard = ReturningGuard(guards.under(a_policy()), metrics)
+    assert admitted(guard, a_request(user)) == [True]
+    redis_server.process.pause()
+    try:
+        for _ in range(THRESHOLD):  # Redis will read them, and take places for nobody
+            with pytest.raises(PartUnavailableError):
+                guard.admit(a_request(user))
+    finally:
+        redis_server.process.resume()
+
+    eventually(lambda: b"returned_late_total 3.0" in metrics.exposition())
+    assert admin.zcard(guard_key("user", user)) == 1
+    assert admitted(guard, *(a_request(user) for _ in range(THRESHOLD))) == [True, True, False]
 
 
 @pytest.mark.service

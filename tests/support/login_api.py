@@ -83,11 +83,11 @@ class InMemoryGuard:
         return Admission(self.now, known)
 
     def succeed(self, request: Request, *, known: bool) -> None:
-        self.give_back(request, known=known)
+        self.give_back(request)
         if request.place:
             self.places[request.user].add(request.place)
 
-    def give_back(self, request: Request, *, known: bool) -> None:
+    def give_back(self, request: Request) -> None:
         self.taken[request.user].discard(request.id)
 
     def forget(self, subject: Subject) -> None:
@@ -153,7 +153,7 @@ class FailingGuard:
     def succeed(self, request: Request, *, known: bool) -> NoReturn:
         raise PartUnavailableError("redis")
 
-    def give_back(self, request: Request, *, known: bool) -> NoReturn:
+    def give_back(self, request: Request) -> NoReturn:
         raise PartUnavailableError("redis")
 
     def forget(self, subject: Subject) -> NoReturn:
