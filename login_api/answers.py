@@ -38,12 +38,19 @@ def refusal(verdict: Verdict) -> Answer | None:
         return None
     if verdict.outcome is Outcome.FAILURE:
         return jsonify({"error": "Wrong password"}), 401
-    if verdict.outcome is Outcome.LIMITED:
-        response, status = jsonify({"error": "Too many attempts"}), 429
-    else:
-        until = None if verdict.until is None else iso(verdict.until)
-        response, status = jsonify({"error": "User blocked", "blocked_until": until}), 403
+    status, document, headers = refusal_told(verdict)
+    response = jsonify(document)
+    response.headers.update(headers)
+    return response, status
+
+
+def refusal_told(verdict: Verdict) -> tuple[int, dict[str, str | None], dict[str, str]]:
+    """Status, document and headers for an attempt whose password was never looked at."""
+    headers = {}
     if verdict.until is not None:
         seconds = math.ceil((verdict.until - verdict.now) / 1_000)
-        response.headers["Retry-After"] = str(max(1, seconds))
-    return response, status
+        headers["Retry-After"] = str(max(1, seconds))
+    if verdict.outcome is Outcome.LIMITED:
+        return 429, {"error": "Too many attempts"}, headers
+    until = None if verdict.until is None else iso(verdict.until)
+    return 403, {"error": "User blocked", "blocked_until": until}, headers

@@ -12,7 +12,9 @@ from login_api.passwords import refusal as password_refusal
 from login_blocking.subjects import ip_key
 
 
-def add_calls(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes: int) -> None:
+def add_calls(
+    app: Flask, parts: Parts, logins: Logins, commands: BlockCommands, max_body_bytes: int
+) -> None:
     """Adds the calls to an application."""
 
     @app.post("/register")
@@ -30,21 +32,12 @@ def add_calls(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes:
         commands.unblock(user, "registered")
         return jsonify({"success": True}), 201
 
-    _add_logins(app, parts, commands, max_body_bytes)
+    _add_logins(app, parts, logins, commands, max_body_bytes)
 
 
-def _add_logins(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes: int) -> None:
-    logins = Logins(
-        accounts=parts.accounts,
-        guard=parts.guard,
-        places=parts.places,
-        publisher=parts.publisher,
-        hasher=parts.hasher,
-        clock=parts.clock,
-        metrics=parts.metrics,
-        open_without_guard=parts.open_without_guard,
-    )
-
+def _add_logins(
+    app: Flask, parts: Parts, logins: Logins, commands: BlockCommands, max_body_bytes: int
+) -> None:
     def address() -> str:
         return ip_key(parts.client_address(request.remote_addr or "", request.headers))
 

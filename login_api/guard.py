@@ -60,6 +60,9 @@ class Admission:
 class Guard(Protocol):
     """What the routes need; all methods raise PartUnavailableError("redis")."""
 
+    def recall(self, user: str, address: str) -> Admission | None:
+        """A refusal of a moment ago that still holds, None if the question is worth asking."""
+
     def admit(self, request: Request) -> Admission:
         """Refuses, or reserves a place, which failing keeps for as long as a rule looks back."""
 
@@ -97,6 +100,9 @@ class RedisGuard:
         self._settle_script = (_SCRIPTS / "settle.lua").read_text()
         self._mine = threading.local()
         self._clients: list[redis.Redis] = []
+
+    def recall(self, user: str, address: str) -> None:
+        """See Guard; it remembers nothing."""
 
     def admit(self, request: Request) -> Admission:
         """See Guard."""

@@ -55,9 +55,7 @@ class Logins:
         request = Request(str(uuid.uuid4()), credentials.user, address, place)
         admission = self._admit(request)
         if admission.refused is not None:
-            self.metrics.guard_refusals.labels(admission.refused.value).inc()
-            self._publish_soon(_attempt(request, admission, admission.refused))
-            return Verdict(admission.refused, admission.now, admission.until)
+            return self._refuse(request, admission, admission.refused)
         try:
             encoded = self.accounts.password_hash(credentials.user)
             right = self.hasher.verify(encoded, credentials.password)
@@ -72,6 +70,19 @@ class Logins:
         self._settle(lambda: self.guard.succeed(request, known=admission.known))
         kept = self._renewed(credentials, encoded)
         return Verdict(outcome, admission.now, password_hash=kept)
+
+    def recall(self, credentials: Credentials, address: str) -> Verdict | None:
+        """The refusal of a moment ago once more, None if there is none: then `attempt`."""
+        admission = self.guard.recall(credentials.user, address)
+        if admission is None or admission.refused is None:
+            return None
+        request = Request(str(uuid.uuid4()), credentials.user, address, place="")
+        return self._refuse(request, admission, admission.refused)
+
+    def _refuse(self, request: Request, admission: Admission, outcome: Outcome) -> Verdict:
+        self.metrics.guard_refusals.labels(outcome.value).inc()
+        self._publish_soon(_attempt(request, admission, outcome))
+        return Verdict(outcome, admission.now, admission.until)
 
     def _renewed(self, credentials: Credentials, encoded: str) -> str:
         """The account's hash, made anew if today's parameters are others; no login fails by it."""

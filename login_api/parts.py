@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import SecretStr
-from werkzeug.datastructures import Headers
 
 from login_api.accounts import Accounts
 from login_api.attempt_history import AttemptHistory
+from login_api.client_address import ClientAddress
 from login_api.guard import Guard
 from login_api.metrics import Metrics
 from login_api.passwords import Argon2Hasher
@@ -31,5 +31,5 @@ class Parts:
     open_without_guard: bool
     admin_token: SecretStr | None
     """None: nobody may make an operator's calls."""
-    client_address: Callable[[str, Headers], str]
+    client_address: ClientAddress
     """From the socket's peer and the request's headers to an address that `ip_key` takes."""

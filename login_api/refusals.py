@@ -35,18 +35,26 @@ class RememberingGuard:
         self._refusals: OrderedDict[tuple[str, str], _Refusal] = OrderedDict()
         self._changing = Lock()
 
+    def recall(self, user: str, address: str) -> Admission | None:
+        """See Guard."""
+        refusal = self._refusals.get((user, address))
+        if refusal is None:
+            return None
+        passed_ms = int(self._clock() * 1_000 - refusal.heard_at_ms)
+        now, until = refusal.admission.now + passed_ms, refusal.admission.until
+        if passed_ms >= REMEMBERED_MS or (until is not None and until <= now):
+            return None
+        return replace(refusal.admission, now=now)
+
     def admit(self, request: Request) -> Admission:
         """See Guard."""
-        key, moment_ms = (request.user, request.address), self._clock() * 1_000
-        refusal = self._refusals.get(key)
-        if refusal is not None:
-            passed_ms = int(moment_ms - refusal.heard_at_ms)
-            now = refusal.admission.now + passed_ms
-            until = refusal.admission.until
-            if passed_ms < REMEMBERED_MS and (until is None or now < until):
-                return replace(refusal.admission, now=now)
+        recalled = self.recall(request.user, request.address)
+        if recalled is not None:
+            return recalled
+        moment_ms = self._clock() * 1_000
         admission = self._guard.admit(request)
         if admission.refused is not None:
+            key = (request.user, request.address)
             with self._changing:
                 self._refusals[key] = _Refusal(admission, moment_ms)
                 self._refusals.move_to_end(key)

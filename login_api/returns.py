@@ -42,6 +42,10 @@ class ReturningGuard:
         self._thread = threading.Thread(target=self._return_all, name="returns", daemon=True)
         self._thread.start()
 
+    def recall(self, user: str, address: str) -> Admission | None:
+        """See Guard."""
+        return self._guard.recall(user, address)
+
     def admit(self, request: Request) -> Admission:
         """See Guard."""
         try:

@@ -3,6 +3,7 @@
 import time
 from multiprocessing.util import Finalize
 
+import orjson
 import structlog
 from argon2 import PasswordHasher
 
@@ -28,8 +29,9 @@ structlog.configure(
     processors=[
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.add_log_level,
-        structlog.processors.JSONRenderer(),
+        structlog.processors.JSONRenderer(serializer=orjson.dumps),
     ],
+    logger_factory=structlog.BytesLoggerFactory(),
     cache_logger_on_first_use=True,
 )
 _settings = Settings()

@@ -11,6 +11,9 @@ FUTURE_REFUSED_MS: Final = 60_000
 """A stamp further ahead of the clock is refused: it would run event time away."""
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 class Outcome(StrEnum):
     """How an attempt ended. Only FAILURE counts against anybody."""
 
@@ -54,7 +57,7 @@ class Attempt:
             "outcome": self.outcome.value,
             "known": self.known,
         }
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        return _ENCODER.encode(document).encode()
 
     def key(self) -> bytes | None:
         """The record's key: one user's attempts share a partition, so they keep their order."""

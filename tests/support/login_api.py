@@ -67,6 +67,9 @@ class InMemoryGuard:
         self.taken: defaultdict[str, set[str]] = defaultdict(set)
         self.places: defaultdict[str, set[str]] = defaultdict(set)
 
+    def recall(self, user: str, address: str) -> None:
+        pass
+
     def admit(self, request: Request) -> Admission:
         known = request.place in self.places[request.user]
         subjects = [Subject("user", request.user), Subject("ip", request.address)]
@@ -147,6 +150,9 @@ class FailingAccounts:
 
 
 class FailingGuard:
+    def recall(self, user: str, address: str) -> None:
+        pass
+
     def admit(self, request: Request) -> NoReturn:
         raise PartUnavailableError("redis")
 
