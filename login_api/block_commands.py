@@ -18,14 +18,24 @@ _BY_ITSELF: Final = "login-api"
 class BlockCommands:
     """Publishes commands; the detector carries them out milliseconds later.
 
-    Methods return when the command is safe, and raise PartUnavailableError("kafka"). `clock` gives
-    the moment that commands begin at, in ms since the epoch.
+    Methods return when the command is safe, and raise PartUnavailableError("kafka").
     """
 
     def __init__(self, publisher: RecordPublisher, guard: Guard, clock: Callable[[], int]) -> None:
         self._publisher = publisher
         self._guard = guard
-        self.clock = clock
+        self._clock = clock
+
+    def clock(self) -> int:
+        """The moment at which commands begin, in ms since the epoch.
+
+        By the guard's clock, as attempts are: by a host's that is behind, an unblock would miss the
+        failures that it is to forgive. By this host's only while there is no guard.
+        """
+        try:
+            return self._guard.clock()
+        except PartUnavailableError:
+            return self._clock()
 
     def give(self, command: Command) -> None:
         """Publishes it; after an unblock the subject's failures no longer fill the guard."""

@@ -25,6 +25,8 @@ _COUNT_EVERY_S: Final = 1.0
 _LINGER_S: Final = 0.02
 _MOST_AT_ONCE: Final = 500
 _MOST_QUEUED: Final = 10_000
+_KEPT_FREE: Final = 1_000
+"""Places in the queue for passwords that were looked at: refusals must not take them all."""
 _RETRY_FIRST_S: Final = 0.25
 _RETRY_LAST_S: Final = 4.0
 _CLOSE_WITHIN_S: Final = 3.0
@@ -158,7 +160,8 @@ class DurablePublisher:
 
     def _enqueue(self, item: _Queued) -> bool:
         with self._changed:
-            if self._closing.is_set() or len(self._queue) >= _MOST_QUEUED:
+            most = _MOST_QUEUED if item.answer is not None else _MOST_QUEUED - _KEPT_FREE
+            if self._closing.is_set() or len(self._queue) >= most:
                 return False
             self._queue.append(item)
             self._awaited += item.answer is not None

@@ -1,17 +1,20 @@
 """The admission guard: may this attempt be made at all? One round trip to Redis."""
 
 import math
-import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from login_api.errors import PartUnavailableError
@@ -28,6 +31,10 @@ MOST_PLACES: Final = 20
 
 _LIMITS_KEPT: Final = 4_096
 """Of how many subjects the limits are remembered: looking for exemptions costs microseconds."""
+
+_PATIENCE: Final = 3
+_AWAY_S: Final = 0.15
+"""How long a Redis that did not answer is left alone: see `RedisGuard`."""
 
 _SCRIPTS: Final = Path(__file__).parents[1] / "redis"
 
@@ -78,6 +85,9 @@ class Guard(Protocol):
     def forget_places(self, user: str) -> None:
         """From nowhere is the user known any more."""
 
+    def clock(self) -> int:
+        """The clock by which attempts are admitted, in ms since the epoch."""
+
     def ping(self) -> None:
         """Returns if attempts can be admitted."""
 
@@ -86,9 +96,11 @@ class RedisGuard:
     """The guard as two Lua scripts, so that it is exact however many processes ask.
 
     A call whose connection is lost is tried again; a repeated one changes nothing more. `policy` is
-    asked at each attempt, so that a changed policy holds at once. Each thread has a connection of
-    its own: a pool would look at a connection each time before it hands it out, and cost as much as
-    the call.
+    asked at each attempt, so that a changed policy holds at once.
+
+    A question takes `timeout_ms` at most. After `_PATIENCE` in a row that took so long the others
+    fail at once, and one of them every `_AWAY_S` really asks: threads that all wait for a frozen
+    Redis would keep everybody else waiting for a thread.
     """
 
     def __init__(self, url: str, timeout_ms: int, policy: Callable[[], Policy]) -> None:
@@ -98,8 +110,11 @@ class RedisGuard:
         self._timeout_s = timeout_ms / 1_000
         self._admit_script = (_SCRIPTS / "admit.lua").read_text()
         self._settle_script = (_SCRIPTS / "settle.lua").read_text()
-        self._mine = threading.local()
-        self._clients: list[redis.Redis] = []
+        # Not redis-py's pool: it looks at a connection each time before it hands it out, which
+        # costs as much as the call. As many as were ever in use at once; pop and append are atomic.
+        self._idle: deque[_Connected] = deque()
+        self._unanswered = 0
+        self._ask_again_at_s = 0.0
 
     def recall(self, user: str, address: str) -> None:
         """See Guard; it remembers nothing."""
@@ -116,77 +131,93 @@ class RedisGuard:
             request.user, request.address, request.id, request.place, KNOWN_FOR_MS,
             len(of_user) // _FIELDS, *of_user, *of_address,
         ]  # fmt: skip
-        try:
-            connected = self._connected()
+        with self._asking() as connected:
             outcome, now, until, known = connected.admit(keys=_keys(request), args=arguments)
-        except RedisError as error:
-            raise PartUnavailableError("redis") from error
         refused = None if outcome == "admitted" else Outcome(outcome)
         return Admission(int(now), bool(known), refused, _end(until))
 
     def succeed(self, request: Request, *, known: bool) -> None:
         """See Guard."""
-        self._settled(request, known=known, right=True)
+        self._settle(request, known=known, right=True)
 
     def give_back(self, request: Request) -> None:
         """See Guard."""
-        self._settled(request, known=False, right=False)
+        self._settle(request, known=False, right=False)
 
     def forget(self, subject: Subject) -> None:
         """See Guard."""
-        self._delete(guard(subject.type, subject.key))
+        with self._asking() as connected:
+            connected.client.delete(guard(subject.type, subject.key))
 
     def forget_places(self, user: str) -> None:
         """See Guard."""
-        self._delete(known_places(user))
+        with self._asking() as connected:
+            connected.client.delete(known_places(user))
+
+    def clock(self) -> int:
+        """See Guard."""
+        with self._asking() as connected:
+            seconds, microseconds = cast("tuple[int, int]", connected.client.time())
+        return seconds * 1_000 + microseconds // 1_000
 
     def ping(self) -> None:
         """See Guard."""
-        try:
-            self._connected().client.ping()
-        except RedisError as error:
-            raise PartUnavailableError("redis") from error
+        with self._asking() as connected:
+            connected.client.ping()
 
     def close(self) -> None:
-        """Closes the connections of all threads."""
-        for client in self._clients:
-            client.close()
+        """Closes the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop().client.close()
 
-    def _connected(self) -> "_Connected":
-        connected: _Connected | None = getattr(self._mine, "connected", None)
-        if connected is None:
-            client = redis.Redis.from_url(
-                self._url,
-                single_connection_client=True,
-                decode_responses=True,
-                socket_timeout=self._timeout_s,
-                socket_connect_timeout=self._timeout_s,
-                # Not after a timeout: a Redis that is frozen would cost the answer twice as much.
-                retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-                retry_on_error=[redis.ConnectionError],
-            )
-            self._clients.append(client)
-            connected = _Connected(
-                client,
-                client.register_script(self._admit_script),
-                client.register_script(self._settle_script),
-            )
-            self._mine.connected = connected
-        return connected
-
-    def _settled(self, request: Request, *, known: bool, right: bool) -> None:
+    def _settle(self, request: Request, *, known: bool, right: bool) -> None:
         arguments: list[str | int] = [request.id, int(right), int(known), request.place]
         arguments += [KNOWN_FOR_MS, MOST_PLACES]
-        try:
-            self._connected().settle(keys=_keys(request), args=arguments)
-        except RedisError as error:
-            raise PartUnavailableError("redis") from error
+        with self._asking() as connected:
+            connected.settle(keys=_keys(request), args=arguments)
 
-    def _delete(self, key: str) -> None:
+    @contextmanager
+    def _asking(self) -> Iterator["_Connected"]:
+        if self._unanswered >= _PATIENCE:
+            now_s = time.monotonic()
+            if now_s < self._ask_again_at_s:
+                raise PartUnavailableError("redis")
+            self._ask_again_at_s = now_s + self._timeout_s + _AWAY_S
+        connected = None
         try:
-            self._connected().client.delete(key)
-        except RedisError as error:
+            connected = self._idle_or_new()
+            yield connected
+        except RedisTimeoutError as error:
+            self._unanswered += 1
+            self._ask_again_at_s = time.monotonic() + _AWAY_S
             raise PartUnavailableError("redis") from error
+        except RedisError as error:
+            self._unanswered = 0  # it answered, or refused the connection: at once
+            raise PartUnavailableError("redis") from error
+        else:
+            self._unanswered = 0
+        finally:
+            if connected is not None:
+                self._idle.append(connected)
+
+    def _idle_or_new(self) -> "_Connected":
+        with suppress(IndexError):
+            return self._idle.pop()
+        client = redis.Redis.from_url(
+            self._url,
+            single_connection_client=True,
+            decode_responses=True,
+            socket_timeout=self._timeout_s,
+            socket_connect_timeout=self._timeout_s,
+            # Not after a timeout: a Redis that is frozen would cost the answer twice as much.
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+            retry_on_error=[redis.ConnectionError],
+        )
+        return _Connected(
+            client,
+            client.register_script(self._admit_script),
+            client.register_script(self._settle_script),
+        )
 
 
 def _keys(request: Request) -> list[str]:
@@ -199,7 +230,7 @@ def _keys(request: Request) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Connected:
-    """One thread's connection, and the scripts through it."""
+    """A connection, and the scripts through it."""
 
     client: redis.Redis
     admit: Script

@@ -95,13 +95,14 @@ class OutboxDrainer:
         waiting = drain.oldest(self._at_once, self._settle_s)
         if not all(it.settled for it in waiting):
             return False
-        if len(waiting) > _FEW:
+        if len(waiting) > _FEW or any(it.uncertain for it in waiting):
             self._publish(drain, waiting)
             return True
         with drain.appenders_held():
             waiting = drain.oldest(self._at_once, self._settle_s)
-            if not all(it.settled for it in waiting):
-                return False
+            if any(it.uncertain for it in waiting):
+                # Looking for them in Kafka takes longer than anybody may be held.
+                return all(it.settled for it in waiting)
             self._publish(drain, waiting)
             return not drain.open_gate()
 

@@ -80,6 +80,10 @@ class RememberingGuard:
         """See Guard."""
         self._guard.forget_places(user)
 
+    def clock(self) -> int:
+        """See Guard."""
+        return self._guard.clock()
+
     def ping(self) -> None:
         """See Guard."""
         self._guard.ping()

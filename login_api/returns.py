@@ -32,9 +32,16 @@ class ReturningGuard:
     """
 
     def __init__(
-        self, guard: Guard, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+        self,
+        guard: Guard,
+        metrics: Metrics,
+        *,
+        goes_on: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`goes_on`: an attempt is made even if its admission failed, and so keeps its place."""
         self._guard = guard
+        self._goes_on = goes_on
         self._metrics = metrics
         self._clock = clock
         self._owed: deque[_Owed] = deque(maxlen=_MOST)  # the oldest come free first by themselves
@@ -51,7 +58,8 @@ class ReturningGuard:
         try:
             return self._guard.admit(request)
         except PartUnavailableError:
-            self._owe(request)
+            if not self._goes_on:
+                self._owe(request)
             raise
 
     def succeed(self, request: Request, *, known: bool) -> None:
@@ -78,6 +86,10 @@ class ReturningGuard:
         """See Guard."""
         self._guard.forget_places(user)
 
+    def clock(self) -> int:
+        """See Guard."""
+        return self._guard.clock()
+
     def ping(self) -> None:
         """See Guard."""
         self._guard.ping()
@@ -95,7 +107,7 @@ class ReturningGuard:
             while self._clock() - owed.since_s < LONGEST_MS / 1_000:
                 try:
                     self._guard.give_back(owed.request)
-                except PartUnavailableError:
+                except Exception:  # noqa: BLE001 — the thread must outlive whatever it is
                     self._metrics.background_failures.labels("returns").inc()
                     time.sleep(_RETRY_AFTER_S)
                 else:

@@ -82,9 +82,18 @@ class Settings(BaseSettings):
     argon2_parallelism: PositiveInt = 1
     hash_concurrency: PositiveInt = Field(default_factory=lambda: os.cpu_count() or 1)
     hash_wait_ms: PositiveInt = 1_000
-    hash_waiting: PositiveInt = 64
+    hash_waiting: PositiveInt = 16
 
     admin_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+
+    @model_validator(mode="after")
+    def _with_threads_that_hash_nothing(self) -> Self:
+        if self.hash_concurrency + self.hash_waiting >= self.threads:
+            raise ValueError(
+                "LOGIN_API_THREADS: more than LOGIN_API_HASH_CONCURRENCY and _HASH_WAITING "
+                "together, or hashes take the threads that refuse and report"
+            )
+        return self
 
     def places_secret(self) -> bytes | None:
         """The key under which known places are hashed, None to know none."""

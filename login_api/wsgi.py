@@ -34,6 +34,9 @@ structlog.configure(
     logger_factory=structlog.BytesLoggerFactory(),
     cache_logger_on_first_use=True,
 )
+_OUTBOX_CONNECTIONS = 3
+"""The publisher, the watch and the drainer: a thread each."""
+
 _settings = Settings()
 _metrics = Metrics()
 _database = Database(
@@ -43,7 +46,14 @@ _database = Database(
 )
 _publisher = DurablePublisher(
     KafkaRecordPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms),
-    PostgresOutbox(_database),
+    # Connections of its own: logins that wait for Postgres must not keep it from the gate.
+    PostgresOutbox(
+        Database(
+            _settings.database_url.get_secret_value(),
+            _OUTBOX_CONNECTIONS,
+            _settings.database_timeout_ms,
+        )
+    ),
     _metrics,
     settle_s=2 * _settings.publish_timeout_ms / 1_000,
 )
@@ -60,6 +70,7 @@ app = create_app(
                     PolicyInForce(_settings.policy_file),
                 ),
                 _metrics,
+                goes_on=_settings.redis_down == "open",
             )
         ),
         places=Places(_settings.places_secret()),

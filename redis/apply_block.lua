@@ -55,8 +55,8 @@ for rule, entry in pairs(entries) do
     if entry.replacement then
       redis.call('HSET', KEYS[2], rule, entry.replacement)
       if guarded then
-        local ends = entry.ends == math.huge and '+inf' or string.format('%.0f', entry.ends)
-        redis.call('ZADD', KEYS[3], ends, 'cleared:' .. rule)
+        -- Never later than now: nobody is admitted from where it blocks, and a clock ahead must not open the guard.
+        redis.call('ZADD', KEYS[3], string.format('%.0f', math.min(entry.ends, now)), 'cleared:' .. rule)
       end
     end
   end

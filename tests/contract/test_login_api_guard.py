@@ -1,9 +1,10 @@
 """The admission guard in Redis, with the rights that redis/users.acl gives, and its fake."""
 
 import math
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from login_blocking.names import blocked_set
 from login_blocking.names import guard as guard_key
 from login_blocking.policy import Exemptions, Places, Policy, Rule
 from login_blocking.subjects import Subject
-from tests.support.block_entries import block
+from tests.support.block_entries import block, tombstone
 from tests.support.login_api import InMemoryGuard
 from tests.support.services import REPOSITORY, RedisServer, free_port
 from tests.support.waiting import eventually
@@ -60,8 +61,8 @@ class Guards:
         self._url = url
         self._made: list[RedisGuard] = []
 
-    def under(self, policy: Policy) -> RedisGuard:
-        self._made.append(RedisGuard(self._url, 1_000, lambda: policy))
+    def under(self, policy: Policy, timeout_ms: int = 1_000) -> RedisGuard:
+        self._made.append(RedisGuard(self._url, timeout_ms, lambda: policy))
         return self._made[-1]
 
     def close(self) -> None:
@@ -168,7 +169,7 @@ def test_of_many_at_once_exactly_the_threshold_is_admitted(guards: Guards, user:
 
 @pytest.mark.service
 def test_a_place_comes_free_when_the_window_has_passed(guards: Guards, user: str) -> None:
-    short = guards.under(a_policy(replace(a_rule(), within_ms=300)))
+    short = guards.under(a_policy(replace(a_rule(), within_ms=1_500)))
     assert admitted(short, *(a_request(user) for _ in range(THRESHOLD + 1)))[-1] is False
 
     deadline = time.monotonic() + 5
@@ -301,6 +302,76 @@ def test_an_admission_whose_answer_was_lost_keeps_no_place(
     eventually(lambda: b"returned_late_total 3.0" in metrics.exposition())
     assert admin.zcard(guard_key("user", user)) == 1
     assert admitted(guard, *(a_request(user) for _ in range(THRESHOLD))) == [True, True, False]
+
+
+@pytest.mark.service
+def test_a_mark_of_consumed_failures_never_lies_ahead_of_the_clock(
+    guards: Guards, redis_server: RedisServer, admin: redis.Redis, user: str
+) -> None:
+    guard = guards.under(a_policy())
+    admitted(guard, a_request(user))
+    ahead = guard.clock() + 50_000
+
+    # An unblock whose host's clock runs ahead.
+    apply(redis_server, Subject("user", user), tombstone(block(ahead, ahead + 60_000), ahead))
+
+    marks = [
+        score
+        for name, score in admin.zrange(guard_key("user", user), 0, -1, withscores=True)  # type: ignore[union-attr]
+        if str(name).startswith("cleared:")
+    ]
+    assert len(marks) == 1
+    assert marks[0] <= guard.clock()
+
+
+@pytest.mark.service
+def test_the_clock_is_that_of_redis(guards: Guards, admin: redis.Redis) -> None:
+    seconds, _ = admin.time()  # type: ignore[misc]
+    assert 0 <= guards.under(a_policy()).clock() - seconds * 1_000 < 2_000
+
+
+@pytest.mark.service
+def test_threads_that_come_and_go_leave_one_connection(
+    guards: Guards, admin: redis.Redis, user: str
+) -> None:
+    guard = guards.under(a_policy())
+    before = len(admin.client_list())  # type: ignore[arg-type]
+    for _ in range(50):
+        thread = threading.Thread(target=guard.admit, args=(a_request(user),))
+        thread.start()
+        thread.join()
+    assert len(admin.client_list()) == before + 1  # type: ignore[arg-type]
+
+
+@pytest.mark.service
+def test_while_redis_is_frozen_only_one_in_a_while_waits_for_it(
+    guards: Guards, redis_server: RedisServer, user: str
+) -> None:
+    guard = guards.under(a_policy(), timeout_ms=200)
+    guard.ping()
+    redis_server.process.pause()
+    try:
+        taken = [_failing_s(lambda: guard.admit(a_request(user))) for _ in range(50)]
+    finally:
+        redis_server.process.resume()
+    assert min(taken[:3]) > 0.15
+    assert sum(took > 0.15 for took in taken[3:]) <= 1
+    eventually(lambda: _answers(guard.ping), within_s=5)
+
+
+def _failing_s(question: Callable[[], object]) -> float:
+    began = time.monotonic()
+    with pytest.raises(PartUnavailableError):
+        question()
+    return time.monotonic() - began
+
+
+def _answers(question: Callable[[], object]) -> bool:
+    try:
+        question()
+    except PartUnavailableError:
+        return False
+    return True
 
 
 @pytest.mark.service

@@ -164,6 +164,25 @@ def test_many_clients_at_once_all_get_an_answer(api: RunningApi) -> None:
     assert api.post("/login", credentials("afterwards", "guess")).status_code == 401
 
 
+def test_a_flood_of_hashes_is_refused_and_leaves_room_to_report(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    slow = {**settings, "LOGIN_API_ARGON2_TIME_COST": "40"}  # half a second each
+    with running_api(tmp_path, slow) as api, ThreadPoolExecutor(100) as threads:
+        api.wait_until_ready()
+        flood = [
+            threads.submit(api.post, "/login", credentials(f"nobody-{number}", "a guess"))
+            for number in range(100)
+        ]
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert api.get("/healthz").status_code == 200
+        assert time.monotonic() - began < 1
+        answers = Counter(answer.result().status_code for answer in flood)
+    assert set(answers) <= {401, 429, 503}
+    assert answers[503] > 50
+
+
 def test_a_body_without_a_declared_length_is_measured_too(api: RunningApi) -> None:
     answer = requests.post(
         f"{api.address}/login",

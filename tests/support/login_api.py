@@ -99,6 +99,9 @@ class InMemoryGuard:
     def forget_places(self, user: str) -> None:
         self.places.pop(user, None)
 
+    def clock(self) -> int:
+        return self.now
+
     def ping(self) -> None:
         pass
 
@@ -166,6 +169,9 @@ class FailingGuard:
         raise PartUnavailableError("redis")
 
     def forget_places(self, user: str) -> NoReturn:
+        raise PartUnavailableError("redis")
+
+    def clock(self) -> NoReturn:
         raise PartUnavailableError("redis")
 
     def ping(self) -> NoReturn:

@@ -23,6 +23,11 @@ _ATTEMPTS_CONFIG: Final = {
     "retention.ms": str(7 * 86_400_000),
 }
 _REJECTED_CONFIG: Final = {"retention.ms": str(30 * 86_400_000)}
+_COMMANDS_CONFIG: Final = {
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": str(FUTURE_REFUSED_MS),
+    "retention.ms": "-1",
+}
 _HISTORY_CONFIG: Final = {"retention.ms": "-1"}
 """Block events are the audit trail and what Redis is rebuilt from: kept until people say so."""
 
@@ -34,7 +39,7 @@ def create(bootstrap: str) -> str:
         {
             LOGIN_ATTEMPTS: _ATTEMPTS_CONFIG,
             LOGIN_ATTEMPTS_REJECTED: _REJECTED_CONFIG,
-            BLOCK_COMMANDS: _HISTORY_CONFIG,
+            BLOCK_COMMANDS: _COMMANDS_CONFIG,
             BLOCK_EVENTS: _HISTORY_CONFIG,
         },
     )

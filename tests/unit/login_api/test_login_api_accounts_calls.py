@@ -1,11 +1,19 @@
 """Passwords that change, hashes that age, accounts that go."""
 
+import pytest
 from argon2 import PasswordHasher
 
 from login_blocking.attempts import Outcome
 from login_blocking.commands import Action
 from login_blocking.subjects import Subject
-from tests.support.login_api import InMemoryAccounts, InMemoryGuard, LoginApi, credentials
+from tests.support.login_api import (
+    NOW,
+    FailingGuard,
+    InMemoryAccounts,
+    InMemoryGuard,
+    LoginApi,
+    credentials,
+)
 
 ALICE = credentials("alice", "correct horse 9")
 CHANGE = {**ALICE, "new": "another horse 9"}
@@ -105,3 +113,16 @@ def test_a_hash_of_other_parameters_is_renewed_by_a_right_login() -> None:
     assert "m=8,t=1,p=1" in renewed
     assert client.post("/login", json=ALICE).status_code == 200
     assert accounts.password_hash("alice") == renewed
+
+
+@pytest.mark.parametrize("host_ahead_ms", [-5_000, 5_000])
+def test_commands_begin_by_the_clock_that_attempts_have(host_ahead_ms: int) -> None:
+    api = LoginApi(now=NOW + host_ahead_ms)
+    api.client().post("/register", json=credentials("alice", "correct horse 9"))
+    assert [command.ts for command in api.commands()] == [NOW]
+
+
+def test_without_a_guard_commands_begin_by_the_hosts_clock() -> None:
+    api = LoginApi(guard=FailingGuard(), now=NOW + 7)
+    api.client().post("/register", json=credentials("alice", "correct horse 9"))
+    assert [command.ts for command in api.commands()] == [NOW + 7]

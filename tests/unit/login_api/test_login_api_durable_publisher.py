@@ -124,6 +124,55 @@ def test_a_record_that_kafka_refuses_is_put_aside_and_costs_no_other() -> None:
     assert sorted(record.ts for record in kafka.topic) == [0, 1, 2, 4, 5]
 
 
+def test_nobody_is_held_while_kafka_is_searched() -> None:
+    held = threading.Event()
+
+    class WatchedOutbox(InMemoryOutbox):
+        @contextmanager
+        def appenders_held(self) -> Iterator[None]:
+            with super().appenders_held():
+                held.set()
+                yield
+                held.clear()
+
+    class WatchedKafka(InMemoryKafka):
+        searched_while_held = False
+
+        def held(self, records: Sequence[Record]) -> set[Record]:
+            self.searched_while_held |= held.is_set()
+            return super().held(records)
+
+    kafka, outbox = WatchedKafka(), WatchedOutbox()
+    kafka.answer = Fate.UNCERTAIN
+    with running(kafka, outbox) as process:
+        process.publisher.publish(a_record(1))
+        kafka.answer = Fate.PUBLISHED
+        eventually(lambda: kafka.topic == [a_record(1)])
+        eventually(outbox.is_open)
+    assert not kafka.searched_while_held
+
+
+def test_refusals_leave_room_for_passwords_that_were_looked_at() -> None:
+    going_on = threading.Event()
+
+    class SlowKafka(InMemoryKafka):
+        def publish_all(self, records: Sequence[Record]) -> list[Fate]:
+            going_on.wait()
+            return super().publish_all(records)
+
+    metrics = Metrics()
+    publisher = DurablePublisher(SlowKafka(), InMemoryOutbox(), metrics, settle_s=SETTLE_S)
+    try:
+        for number in range(12_000):
+            publisher.publish_soon(a_record(number))
+        assert b"records_lost_total 0.0" not in metrics.exposition()
+        threading.Timer(0.05, going_on.set).start()
+        publisher.publish(a_record(12_001))  # taken, and told
+    finally:
+        going_on.set()
+        publisher.close()
+
+
 def test_without_postgres_records_go_to_kafka() -> None:
     kafka, outbox = InMemoryKafka(), InMemoryOutbox()
     with running(kafka, outbox) as process:

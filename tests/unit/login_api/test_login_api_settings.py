@@ -24,6 +24,15 @@ def _complete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PLACES_KEY, "hunter2")
 
 
+def test_hashes_leave_threads_that_refuse_and_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGIN_API_THREADS", "18")
+    monkeypatch.setenv("LOGIN_API_HASH_CONCURRENCY", "2")
+    with pytest.raises(ValidationError, match="LOGIN_API_THREADS"):
+        Settings()
+    monkeypatch.setenv("LOGIN_API_THREADS", "19")
+    Settings()
+
+
 def test_defaults_bind_to_this_host_only_and_meet_owasp() -> None:
     settings = Settings()
     assert (settings.host, settings.port) == ("127.0.0.1", 3000)
