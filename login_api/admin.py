@@ -11,12 +11,11 @@ from flask import Flask, g, jsonify, request
 
 from login_api.answers import Answer, json_body, refused
 from login_api.block_commands import BlockCommands
-from login_api.documents import MalformedError, read_object
+from login_api.documents import MalformedError, read_name, read_object
 from login_api.parts import Parts
 from login_blocking.commands import Action, Command, MalformedCommandError, decode
 from login_blocking.moments import iso
 from login_blocking.policy import LONGEST_BLOCK_MS, parse_duration_ms
-from login_blocking.subjects import user_key
 
 _ABOUT: Final = {"subject_type", "subject", "by", "reason"}
 _MOST_ATTEMPTS: Final = 1_000
@@ -58,10 +57,7 @@ def add_admin(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes:
 
     @app.get("/admin/attempts/<path:user>")
     def attempts(user: str) -> Answer:
-        try:
-            key = user_key(user)
-        except ValueError as error:
-            return refused(f"user: {error}")
+        key = read_name(user)
         limit = request.args.get("limit", "50")
         if not (limit.isascii() and limit.isdigit() and 0 < int(limit) <= _MOST_ATTEMPTS):
             return refused(f"limit: a whole number from 1 to {_MOST_ATTEMPTS}")

@@ -127,6 +127,12 @@ def test_the_last_attempts_come_newest_first() -> None:
         assert refused.status_code == 400
 
 
+def test_a_name_in_a_path_is_as_bounded_as_one_in_a_body() -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    answer = LoginApi().client().get("/admin/attempts/" + "\u0315" * 257, headers=headers)
+    assert (answer.status_code, answer.json) == (400, {"error": "user: at most 256 characters"})
+
+
 def test_the_audit_log_says_who_and_never_with_which_token() -> None:
     with capture_logs() as logs:
         call(LoginApi(), "unblock", ALICE)
