@@ -58,10 +58,13 @@ def add_admin(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes:
     @app.get("/admin/attempts/<path:user>")
     def attempts(user: str) -> Answer:
         key = read_name(user)
-        limit = request.args.get("limit", "50")
-        if not (limit.isascii() and limit.isdigit() and 0 < int(limit) <= _MOST_ATTEMPTS):
+        given = request.args.get("limit", "50")
+        # Its length first: Python refuses to read very long numbers.
+        readable = len(given) <= len(str(_MOST_ATTEMPTS)) and given.isascii() and given.isdigit()
+        limit = int(given) if readable else 0
+        if not 0 < limit <= _MOST_ATTEMPTS:
             return refused(f"limit: a whole number from 1 to {_MOST_ATTEMPTS}")
-        history = parts.history.of_user(key, int(limit))
+        history = parts.history.of_user(key, limit)
         back_to = history.searched_back_to
         return jsonify(
             {
