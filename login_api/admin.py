@@ -11,12 +11,11 @@ from flask import Flask, g, jsonify, request
 
 from login_api.answers import Answer, json_body, refused
 from login_api.block_commands import BlockCommands
-from login_api.documents import MalformedError, read_object
+from login_api.documents import MalformedError, read_name, read_object
 from login_api.parts import Parts
 from login_blocking.commands import Action, Command, MalformedCommandError, decode
 from login_blocking.moments import iso
 from login_blocking.policy import LONGEST_BLOCK_MS, parse_duration_ms
-from login_blocking.subjects import user_key
 
 _ABOUT: Final = {"subject_type", "subject", "by", "reason"}
 _MOST_ATTEMPTS: Final = 1_000
@@ -58,14 +57,14 @@ def add_admin(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes:
 
     @app.get("/admin/attempts/<path:user>")
     def attempts(user: str) -> Answer:
-        try:
-            key = user_key(user)
-        except ValueError as error:
-            return refused(f"user: {error}")
-        limit = request.args.get("limit", "50")
-        if not (limit.isascii() and limit.isdigit() and 0 < int(limit) <= _MOST_ATTEMPTS):
+        key = read_name(user)
+        given = request.args.get("limit", "50")
+        # Its length first: Python refuses to read very long numbers.
+        readable = len(given) <= len(str(_MOST_ATTEMPTS)) and given.isascii() and given.isdigit()
+        limit = int(given) if readable else 0
+        if not 0 < limit <= _MOST_ATTEMPTS:
             return refused(f"limit: a whole number from 1 to {_MOST_ATTEMPTS}")
-        history = parts.history.of_user(key, int(limit))
+        history = parts.history.of_user(key, limit)
         back_to = history.searched_back_to
         return jsonify(
             {

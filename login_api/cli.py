@@ -12,13 +12,13 @@ from flask import Flask
 
 from login_api.admin import read_command
 from login_api.attempt_history import KafkaAttemptHistory
-from login_api.documents import MalformedError
+from login_api.documents import MalformedError, read_name
 from login_api.errors import PartUnavailableError
 from login_api.record_publisher import Fate, KafkaRecordPublisher
 from login_api.records import command_record
 from login_blocking.commands import Action, Command
 from login_blocking.moments import iso
-from login_blocking.subjects import SUBJECT_TYPES, user_key
+from login_blocking.subjects import SUBJECT_TYPES
 
 _BOOTSTRAP: Final = "LOGIN_API_KAFKA_BOOTSTRAP"
 _CONNECT_WITHIN_S: Final = 10.0
@@ -73,9 +73,9 @@ def unblock(**given: Any) -> None:  # noqa: ANN401 — click's values
 def attempts(user: str, limit: int) -> None:
     """Show the last attempts at a name, newest first, a JSON object a line."""
     try:
-        key = user_key(user)
-    except ValueError as error:
-        raise click.ClickException(f"user: {error}") from None
+        key = read_name(user)
+    except MalformedError as error:
+        raise click.ClickException(str(error)) from None
     with _kafka_needed():
         history = KafkaAttemptHistory(_bootstrap()).of_user(key, limit)
     for attempt in history.attempts:

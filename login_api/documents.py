@@ -61,15 +61,26 @@ def read_object(body: bytes, fields: Collection[str]) -> dict[str, Any]:
 
 
 def _credentials(document: dict[str, Any]) -> Credentials:
-    name = _text(document, "user")
-    password = _password(document, "pass")
+    user = read_name(_text(document, "user"))
+    return Credentials(user, _password(document, "pass"))
+
+
+def read_name(name: str) -> str:
+    """The normal form of a name that somebody sent; raises MalformedError.
+
+    Either form has at most LONGEST_NAME characters: the first, since normalising a long one costs
+    all other requests their time; the second, since it can be the longer one.
+    """
+    too_long = MalformedError(f"user: at most {LONGEST_NAME} characters")
+    if len(name) > LONGEST_NAME:
+        raise too_long
     try:
         user = user_key(name)
     except ValueError as error:
         raise MalformedError(f"user: {error}") from None
-    if max(len(name), len(user)) > LONGEST_NAME:  # the normal form can be the longer one
-        raise MalformedError(f"user: at most {LONGEST_NAME} characters")
-    return Credentials(user, password)
+    if len(user) > LONGEST_NAME:
+        raise too_long
+    return user
 
 
 def _password(document: dict[str, Any], field: str) -> str:

@@ -18,7 +18,13 @@ _REQUEST_ID: Final = {
     }
 }
 _NAME: Final = {"type": "string", "minLength": 1, "maxLength": 256}
-_PASSWORD: Final = {"type": "string", "minLength": 1, "format": "password", "writeOnly": True}
+_PASSWORD: Final = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 1_024,
+    "format": "password",
+    "writeOnly": True,
+}
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 500}
 _LOGIN_ANSWERS: Final = ("200", "400", "401", "403", "413", "415", "429", "500", "503")
 

@@ -18,15 +18,20 @@ SHORTEST: Final = 8
 LONGEST: Final = 128
 """In characters; NIST 800-63B asks for at least 8 and for room up to 64."""
 
+_LONGEST_RAW: Final = 1_024
+"""In characters, before NFC: putting combining marks in order costs their square."""
+
 _COMMON: Final = frozenset(password.casefold() for password in FREQUENCY_LISTS["passwords"])
 
 
 def normalise(password: str) -> str:
     """NFC, so that one password typed on two systems is one (RFC 8265, OpaqueString).
 
-    Raises ValueError, as that profile does, for control characters and lone surrogates; the
-    message never quotes the password.
+    Raises ValueError, as that profile does, for control characters and lone surrogates, and for
+    what is far too long, before it costs time; the message never quotes the password.
     """
+    if len(password) > _LONGEST_RAW:
+        raise ValueError(f"at most {_LONGEST_RAW:,} characters")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in password):
         raise ValueError("may not hold control characters or lone surrogates")
     return unicodedata.normalize("NFC", password)

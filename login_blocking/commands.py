@@ -1,6 +1,7 @@
 """Commands of people (or of the Login API) about blocks: the value of topic `block-commands`."""
 
 import json
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -88,8 +89,8 @@ def decode(value: bytes | str) -> Command:
         ts=ts,
         action=action,
         subject=_subject(document),
-        by=_text(document, "by"),
-        reason=_text(document, "reason"),
+        by=_words(document, "by"),
+        reason=_words(document, "reason"),
         until=until,
         reset_levels=reset_levels,
     )
@@ -100,9 +101,13 @@ def _subject(document: dict[str, Any]) -> Subject:
     for subject_type in SUBJECT_TYPES:
         if document.get("subject_type") == subject_type:
             try:
-                return Subject(subject_type, subject_key(subject_type, text))
+                key = subject_key(subject_type, text)
             except ValueError as error:
                 raise MalformedCommandError(f"subject: no {subject_type}") from error
+            # The normal form can be the longer one; the command must still be one when it is read.
+            if len(key) > _LONGEST_TEXT:
+                raise MalformedCommandError(f"subject: longer than {_LONGEST_TEXT} characters")
+            return Subject(subject_type, key)
     raise MalformedCommandError("subject_type: user or ip")
 
 
@@ -110,6 +115,14 @@ def _text(document: dict[str, Any], name: str) -> str:
     value = document.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_TEXT:
         raise MalformedCommandError(f"{name}: not a text of 1 to {_LONGEST_TEXT} characters")
+    return value
+
+
+def _words(document: dict[str, Any], name: str) -> str:
+    value = _text(document, name)
+    # UTF-8 carries no lone surrogate, and a control character could forge a line of the audit log.
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise MalformedCommandError(f"{name}: may not hold control characters or lone surrogates")
     return value
 
 

@@ -11,6 +11,10 @@ IPV6_PREFIX_LENGTH: Final = 64
 """One customer usually holds a whole /64 (RFC 6177), so its addresses count as one."""
 
 
+LONGEST_RAW: Final = 1_024
+"""In characters, before normalising: putting combining marks in order costs their square."""
+
+
 class Subject(NamedTuple):
     """A user or an address; `key` is its normal form."""
 
@@ -22,8 +26,11 @@ def user_key(name: str) -> str:
     """The form in which user names are compared: trimmed, NFKC, case-folded.
 
     Idempotent. Raises ValueError for a name that is blank or is not text that UTF-8 can carry
-    (a lone surrogate), or holds a control character: no such name can be registered.
+    (a lone surrogate), or holds a control character: no such name can be registered. So for one
+    longer than LONGEST_RAW, at once: whoever calls this need not fear what it was sent.
     """
+    if len(name) > LONGEST_RAW:
+        raise ValueError(f"a user name may have at most {LONGEST_RAW:,} characters")
     # NFKC_Casefold: folding can undo the normal form, and the other way round (U+0345).
     folded = unicodedata.normalize("NFKC", name).casefold()
     key = unicodedata.normalize("NFKC", folded).casefold().strip()

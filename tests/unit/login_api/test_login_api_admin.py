@@ -1,5 +1,6 @@
 """What operators can do, and who is no operator."""
 
+import json
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ ALICE = {"subject_type": "user", "subject": " Alice", "by": "eve", "reason": "ca
 
 def call(api: LoginApi, path: str, body: dict[str, Any], token: str | None = TOKEN) -> TestResponse:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return api.client().post(f"/admin/{path}", json=body, headers=headers)
+    return api.client().post(
+        f"/admin/{path}", data=json.dumps(body), content_type="application/json", headers=headers
+    )
 
 
 def test_an_unblock_is_a_command_with_who_and_why() -> None:
@@ -69,6 +72,9 @@ def test_a_block_lasts_until_a_moment_or_for_a_time_or_for_ever(
         ("unblock", {"subject_type": "host"}, "subject_type"),
         ("unblock", {"by": None}, "by"),
         ("unblock", {"reason": "x" * 501}, "reason"),
+        ("unblock", {"by": "\ud800"}, "by"),
+        ("block", {"reason": "\ud800"}, "reason"),
+        ("block", {"reason": "called us\nand more"}, "reason"),
         ("unblock", {"reset_levels": "yes"}, "reset_levels"),
         ("unblock", {"until": NOW + 5}, "body"),
         ("block", {"reset_levels": True}, "body"),
@@ -122,9 +128,15 @@ def test_the_last_attempts_come_newest_first() -> None:
     assert answer.json is not None
     assert [attempt["id"] for attempt in answer.json["attempts"]] == own[:0:-1]
     assert answer.json["searched_back_to"] is None
-    for limit in ("0", "1001", "-1", "x", "\u0663"):
+    for limit in ("0", "1001", "-1", "x", "\u0663", "", "9" * 5_000):
         refused = client.get(f"/admin/attempts/alice?limit={limit}", headers=headers)
         assert refused.status_code == 400
+
+
+def test_a_name_in_a_path_is_as_bounded_as_one_in_a_body() -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    answer = LoginApi().client().get("/admin/attempts/" + "\u0315" * 257, headers=headers)
+    assert (answer.status_code, answer.json) == (400, {"error": "user: at most 256 characters"})
 
 
 def test_the_audit_log_says_who_and_never_with_which_token() -> None:

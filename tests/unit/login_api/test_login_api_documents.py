@@ -2,12 +2,18 @@
 
 import contextlib
 import json
+import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from login_api.documents import LONGEST_NAME, MalformedError, read_credentials
+from login_api.documents import (
+    LONGEST_NAME,
+    MalformedError,
+    read_credentials,
+    read_password_change,
+)
 
 CANARY = "canary-Tr0ub4dor&3"
 
@@ -83,6 +89,30 @@ def test_a_name_has_at_most_256_characters_in_either_form(name: str, *, accepted
     else:
         with pytest.raises(MalformedError, match="user: at most 256 characters"):
             read_credentials(body)
+
+
+@pytest.mark.parametrize(
+    ("field", "length", "reason"),
+    [
+        ("user", LONGEST_NAME + 1, "user: at most 256 characters"),
+        ("pass", 1_025, "pass: at most 1,024 characters"),
+        ("new", 1_025, "new: at most 1,024 characters"),
+    ],
+)
+def test_what_is_too_long_is_refused_before_it_is_normalised(
+    field: str, length: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normalised: list[int] = []
+
+    def normalize(form: str, text: str) -> str:
+        normalised.append(len(text))
+        return text
+
+    monkeypatch.setattr(unicodedata, "normalize", normalize)
+    document = {"user": "alice", "pass": "x", "new": "y", field: "\u0315" * length}
+    with pytest.raises(MalformedError, match=f"^{reason}$"):
+        read_password_change(json.dumps(document).encode())
+    assert max(normalised, default=0) < length
 
 
 @given(st.binary())

@@ -62,6 +62,8 @@ def test_command_survives_encoding() -> None:
         ({"action": "ban"}, "action"), ({"subject_type": "host"}, "subject_type"),
         ({"subject_type": []}, "subject_type"), ({"subject": " "}, "subject"),
         ({"subject_type": "ip", "subject": "nowhere"}, "subject"), ({"by": ""}, "by"),
+        ({"by": "e\ud800"}, "by"), ({"reason": "a\nb"}, "reason"), ({"reason": "\x85"}, "reason"),
+        ({"subject": "\ufdfa" * 30}, "subject"),  # 540 characters in normal form
         ({"reason": "x" * 501}, "reason"), ({"until": 50_000}, "until"), ({"until": "x"}, "until"),
         ({"reset_levels": 1}, "reset_levels"), ({"action": "unblock"}, "until"),
     ],

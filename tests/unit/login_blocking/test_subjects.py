@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from login_blocking.subjects import ip_key, subject_key, user_key
+from login_blocking.subjects import LONGEST_RAW, ip_key, subject_key, user_key
 
 
 @given(st.text())
@@ -44,6 +44,12 @@ def test_spellings_of_one_user_are_one_user(name: str, key: str) -> None:
 def test_blank_control_and_surrogate_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="user name"):
         user_key(name)
+
+
+def test_a_name_is_normalised_up_to_a_length_and_refused_beyond() -> None:
+    assert user_key("A" * LONGEST_RAW) == "a" * LONGEST_RAW
+    with pytest.raises(ValueError, match=r"at most 1,024 characters"):
+        user_key("A" * (LONGEST_RAW + 1))
 
 
 @pytest.mark.parametrize(
