@@ -14,7 +14,9 @@ _SELECT: Final = text("SELECT password_hash FROM accounts WHERE user_key = :user
 _UPDATE: Final = text(
     "UPDATE accounts SET password_hash = :new WHERE user_key = :user AND password_hash = :old"
 )
-_DELETE: Final = text("DELETE FROM accounts WHERE user_key = :user")
+_DELETE: Final = text(
+    "DELETE FROM accounts WHERE user_key = :user AND password_hash = :password_hash"
+)
 
 
 class NameTakenError(Exception):
@@ -33,8 +35,8 @@ class Accounts(Protocol):
     def replace_hash(self, user: str, old: str, new: str) -> bool:
         """Puts a new hash in the place of `old`; False, and nothing, if it stands there no more."""
 
-    def delete(self, user: str) -> None:
-        """There is no account of that name any more."""
+    def delete(self, user: str, password_hash: str) -> bool:
+        """There is no such account any more; False, and nothing, if the hash is another by now."""
 
     def ping(self) -> None:
         """Returns if accounts can be read."""
@@ -65,10 +67,11 @@ class PostgresAccounts:
             parameters = {"user": user, "old": old, "new": new}
             return connection.execute(_UPDATE, parameters).rowcount == 1
 
-    def delete(self, user: str) -> None:
+    def delete(self, user: str, password_hash: str) -> bool:
         """See Accounts."""
         with self._database.connection() as connection:
-            connection.execute(_DELETE, {"user": user})
+            parameters = {"user": user, "password_hash": password_hash}
+            return connection.execute(_DELETE, parameters).rowcount == 1
 
     def ping(self) -> None:
         """See Accounts."""

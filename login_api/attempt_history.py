@@ -1,7 +1,7 @@
 """The last attempts at one name, read out of Kafka: the past is kept nowhere else."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -53,15 +53,26 @@ class KafkaAttemptHistory:
         except KafkaError as error:
             raise PartUnavailableError("kafka") from error
         try:
-            return _search(consumer, user, limit)
+            return search(consumer, user, limit)
         except KafkaError as error:
             raise PartUnavailableError("kafka") from error
         finally:
             consumer.close()
 
 
-def _search(consumer: KafkaConsumer, user: str, limit: int) -> History:
-    deadline = time.monotonic() + _BUDGET_S
+def search(
+    consumer: KafkaConsumer,
+    user: str,
+    limit: int,
+    within_s: float = _BUDGET_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> History:
+    """The last attempts at a name, from the newest back, as far as the time allows.
+
+    What is shown has no gap: of a step that was not read to its end nothing is. Raises
+    PartUnavailableError("kafka") if there was no time for one.
+    """
+    deadline = clock() + within_s
     key = user.encode()
     partitions = sorted(consumer.partitions_for_topic(LOGIN_ATTEMPTS) or ())
     if not partitions:
@@ -72,17 +83,23 @@ def _search(consumer: KafkaConsumer, user: str, limit: int) -> History:
     end = consumer.end_offsets([partition])[partition]
     found: list[Attempt] = []
     oldest: int | None = None
-    while end > beginning and len(found) < limit and time.monotonic() < deadline:
+    while end > beginning and len(found) < limit and clock() < deadline:
         start = max(beginning, end - _STEP)
         consumer.seek(partition, start)
         newer: list[bytes] = []
-        for record in _read(consumer, partition, end, deadline):
-            oldest = record.timestamp if not newer and record.offset == start else oldest
+        began: int | None = None
+        for record in _read(consumer, partition, end, deadline, clock):
+            began = record.timestamp if began is None else began
             if record.key == key:
                 newer.append(record.value)
+        if consumer.position(partition) < end:
+            break  # its newest are missing: none of it may be shown as if they were not
+        oldest = began
         found += _attempts(reversed(newer))
         end = start
     complete = end <= beginning
+    if not complete and oldest is None:
+        raise PartUnavailableError("kafka")  # slower than anybody waits
     return History(found[:limit], None if complete else oldest)
 
 
@@ -92,9 +109,13 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def _read(
-    consumer: KafkaConsumer, partition: TopicPartition, end: int, deadline: float
+    consumer: KafkaConsumer,
+    partition: TopicPartition,
+    end: int,
+    deadline: float,
+    clock: Callable[[], float],
 ) -> Iterator[Any]:  # kafka-python has no types
-    while consumer.position(partition) < end and time.monotonic() < deadline:
+    while consumer.position(partition) < end and clock() < deadline:
         for batch in consumer.poll(timeout_ms=500).values():
             yield from (record for record in batch if record.offset < end)
 

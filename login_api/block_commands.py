@@ -45,7 +45,20 @@ class BlockCommands:
             with contextlib.suppress(PartUnavailableError):
                 self._guard.forget(command.subject)
 
-    def unblock(self, user: str, reason: str) -> None:
-        """Ends all blocks of a user, since its owner has just shown who they are."""
-        identity, subject = str(uuid.uuid4()), Subject("user", user)
-        self.give(Command(identity, self.clock(), Action.UNBLOCK, subject, _BY_ITSELF, reason))
+    def unblock_surely(self, user: str, reason: str) -> None:
+        """Ends all blocks of a user, since its owner has just shown who they are.
+
+        Raises nothing: what the owner did stands already. A command that is not safe now is
+        published as soon as it can be.
+        """
+        subject = Subject("user", user)
+        command = Command(
+            str(uuid.uuid4()), self.clock(), Action.UNBLOCK, subject, _BY_ITSELF, reason
+        )
+        try:
+            self.give(command)
+        except PartUnavailableError:
+            with contextlib.suppress(PartUnavailableError):
+                self._publisher.publish_soon(command_record(command))
+            with contextlib.suppress(PartUnavailableError):
+                self._guard.forget(subject)

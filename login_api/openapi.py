@@ -54,7 +54,7 @@ def _paths() -> dict[str, Any]:
             {"$ref": f"#/components/schemas/{change}"},
             (*_LOGIN_ANSWERS, "409"),
         ),
-        "/unregister": _post("Delete the account", credentials, _LOGIN_ANSWERS),
+        "/unregister": _post("Delete the account", credentials, (*_LOGIN_ANSWERS, "409")),
         "/admin/block": _command("Block a user or an address", "Block"),
         "/admin/unblock": _command("End all blocks of a user or an address", "Unblock"),
         "/admin/attempts/{user}": _attempts(),

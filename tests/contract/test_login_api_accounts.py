@@ -142,7 +142,9 @@ def test_a_hash_is_replaced_only_where_the_old_one_stands(accounts: Accounts) ->
 
 def test_a_deleted_account_is_gone_and_its_name_free(accounts: Accounts) -> None:
     accounts.create("alice", "hash")
-    accounts.delete("alice")
-    accounts.delete("nobody")
+    assert not accounts.delete("alice", "an older hash")
+    assert accounts.password_hash("alice") == "hash"
+    assert accounts.delete("alice", "hash")
+    assert not accounts.delete("nobody", "hash")
     assert accounts.password_hash("alice") is None
     accounts.create("alice", "another")

@@ -50,8 +50,11 @@ class InMemoryAccounts:
         self._hashes[user] = new
         return True
 
-    def delete(self, user: str) -> None:
-        self._hashes.pop(user, None)
+    def delete(self, user: str, password_hash: str) -> bool:
+        if self._hashes.get(user) != password_hash:
+            return False
+        del self._hashes[user]
+        return True
 
     def ping(self) -> None:
         pass
@@ -145,7 +148,7 @@ class FailingAccounts:
     def replace_hash(self, user: str, old: str, new: str) -> NoReturn:
         raise PartUnavailableError("postgres")
 
-    def delete(self, user: str) -> NoReturn:
+    def delete(self, user: str, password_hash: str) -> NoReturn:
         raise PartUnavailableError("postgres")
 
     def ping(self) -> NoReturn:

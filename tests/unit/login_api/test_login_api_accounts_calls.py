@@ -3,14 +3,19 @@
 import pytest
 from argon2 import PasswordHasher
 
+from login_api.errors import PartUnavailableError
+from login_api.records import Record
 from login_blocking.attempts import Outcome
 from login_blocking.commands import Action
+from login_blocking.names import BLOCK_COMMANDS
 from login_blocking.subjects import Subject
 from tests.support.login_api import (
     NOW,
     FailingGuard,
+    FailingRecordPublisher,
     InMemoryAccounts,
     InMemoryGuard,
+    InMemoryRecordPublisher,
     LoginApi,
     credentials,
 )
@@ -126,3 +131,43 @@ def test_without_a_guard_commands_begin_by_the_hosts_clock() -> None:
     api = LoginApi(guard=FailingGuard(), now=NOW + 7)
     api.client().post("/register", json=credentials("alice", "correct horse 9"))
     assert [command.ts for command in api.commands()] == [NOW + 7]
+
+
+def test_an_account_whose_password_changed_meanwhile_is_not_deleted() -> None:
+    class ChangedMeanwhile(InMemoryAccounts):
+        def delete(self, user: str, password_hash: str) -> bool:
+            self.replace_hash(user, password_hash, "of another password")
+            return super().delete(user, password_hash)
+
+    api = LoginApi(accounts=ChangedMeanwhile())
+    client = api.client()
+    client.post("/register", json=ALICE)
+    answer = client.post("/unregister", json=ALICE)
+    assert answer.status_code == 409
+    assert api.accounts.password_hash("alice") == "of another password"
+
+
+def test_a_new_owner_inherits_no_known_place() -> None:
+    api = LoginApi()
+    assert isinstance(api.guard, InMemoryGuard)
+    api.guard.places["alice"].add("where the last owner lived")
+    api.client().post("/register", json=ALICE)
+    assert not api.guard.places["alice"]
+
+
+def test_what_stands_already_is_answered_even_if_no_command_can_be_written_down() -> None:
+    class Refusing(InMemoryRecordPublisher):
+        """Takes what may come later, and nothing that must be safe now."""
+
+        def publish(self, record: Record) -> None:
+            if record.topic == BLOCK_COMMANDS:
+                raise PartUnavailableError("kafka")
+            super().publish(record)
+
+    api = LoginApi(publisher=Refusing())
+    client = api.client()
+    assert client.post("/register", json=ALICE).status_code == 201
+    assert client.post("/password", json=CHANGE).json == {"success": True}
+    assert [it.reason for it in api.commands()] == ["registered", "password changed"]
+    nowhere = LoginApi(guard=FailingGuard(), publisher=FailingRecordPublisher())
+    assert nowhere.client().post("/register", json=ALICE).status_code == 201
