@@ -120,7 +120,7 @@ ODD_REQUESTS = {
     b"GET /blocked/users/\xff HTTP/1.1": 400,
     b"GET /blocked/users/%00 HTTP/1.1": 400,
     b"GET /blocked/users/% HTTP/1.1": 404,
-    b"GET /blocked/users/" + b"a" * 60_000 + b" HTTP/1.1": 404,
+    b"GET /blocked/users/" + b"a" * 60_000 + b" HTTP/1.1": 400,
     b"GET /blocked/users/" + b"a" * 100_000 + b" HTTP/1.1": 414,
     b"GET http://127.0.0.1/blocked HTTP/1.1": 200,
     b"GET * HTTP/1.1": 404,
