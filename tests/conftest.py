@@ -6,7 +6,7 @@ from tests.support.services import kafka_server, postgres_server, redis_server
 
 __all__ = ["kafka_server", "postgres_server", "redis_server"]
 
-_TOUCH_SERVICES = ("service", "flink", "e2e")
+_TOUCH_SERVICES = ("service", "flink", "e2e", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
