@@ -291,6 +291,8 @@ class BlockedClient:
                 # Without the message, which could quote a name; the lines of code do not.
                 where = "".join(traceback.format_tb(error.__traceback__))
                 _log.error("%s\n%s", problem, where)
+        else:
+            return None, 0.0
         self._malformed += 1
         self._version = None
         return problem, 0.0
