@@ -45,7 +45,7 @@ _LONGEST_REMEMBERED: Final = 128
 
 _READ_BYTES: Final = 65_536
 _FIRST_DELAY_S: Final = 1.0
-_LONGEST_DELAY_S: Final = 30.0
+_LONGEST_DELAY_S: Final = 10.0
 _HEALTHY_AFTER_S: Final = 10.0
 """A connection that lived so long was a good one: the next delay is the first again."""
 

@@ -366,7 +366,7 @@ def test_readers_see_no_gap_while_lists_are_taken(
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    for number in range(10):
+    for number in range(4):
         api.say(api.reset_event())
         api.block(f"more{number}")
         followed(client, api)
