@@ -12,6 +12,17 @@ BLOCK_COMMANDS: Final = "block-commands"
 _BLOCKED_SETS: Final[dict[SubjectType, str]] = {"user": "blocked:users", "ip": "blocked:ips"}
 
 
+BLOCK_CHANGES: Final = "blocked:changes"
+"""STREAM of the newest changes of the list, one entry a changed subject (redis/apply_block.lua)."""
+BLOCK_STATE: Final = "blocked:state"
+"""HASH of what the list is as a whole: `generation`, `version`, and the detector's heartbeat."""
+
+
+def blocks_begun(minute: int) -> str:
+    """HASH of rule → blocks that began in that minute since the epoch; two hours."""
+    return f"blocked:begun:{minute}"
+
+
 def blocked_set(subject_type: SubjectType) -> str:
     """ZSET of subject → latest end of its blocks (epoch ms, `+inf` for ever)."""
     return _BLOCKED_SETS[subject_type]
