@@ -21,7 +21,7 @@ export function learnServerTime(dateHeader) {
 
 // The present, anew each second; the component is drawn again with it.
 export function useNow() {
-  const [time, setTime] = useState(now());
+  const [, setTime] = useState(0);
   useEffect(() => {
     const listener = () => setTime(now());
     listeners.add(listener);
@@ -33,5 +33,5 @@ export function useNow() {
       timer = null;
     };
   }, []);
-  return time;
+  return now();
 }

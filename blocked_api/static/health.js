@@ -23,6 +23,7 @@ function listState(live, summary, status) {
     return ['bad', live.status?.redis === 'down' ? 'Redis is down' : 'Not readable',
       explain({ status: 503 })[1]];
   }
+  if (summary.error?.status === 401) return ['wait', 'Token needed', 'Enter it to see the list.'];
   if (summary.error) return ['bad', 'Not readable', explain(summary.error).join(' ')];
   if (status === undefined) return ['wait', 'Loading', 'The state of the list is being read.'];
   const [mood, word, words] = STATES[status] ?? ['warn', status, ''];

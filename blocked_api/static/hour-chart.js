@@ -105,8 +105,8 @@ function draw(chart, begun, series) {
 }
 
 function paint(chart) {
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
+  const computed = getComputedStyle(document.documentElement);
+  const colour = (name) => computed.getPropertyValue(name).trim();
   chart.data.datasets.forEach((dataset, at) => { dataset.backgroundColor = colour(`--series-${at}`); });
   const { x, y } = chart.options.scales;
   x.ticks.color = y.ticks.color = colour('--quiet');

@@ -17,8 +17,8 @@ export function TokenDialog({ onToken }) {
   };
   return html`<${Dialog} title="Token of the Blocked API" onClose=${(event) => event.currentTarget.showModal()}>
     <form onSubmit=${submit}>
-      <p>This Blocked API answers only with its token (<code>BLOCKED_API_TOKEN</code>).
-        It is kept until this tab is closed.</p>
+      <p>This Blocked API answers only with its token, <code>BLOCKED_API_TOKEN</code>.
+        This tab keeps it until it is closed.</p>
       <label>Token
         <input name="token" type="password" required autocomplete="off" aria-describedby="token-problem" />
       </label>
