@@ -9,6 +9,9 @@ LOGIN_ATTEMPTS_REJECTED: Final = "login-attempts-rejected"
 BLOCK_EVENTS: Final = "block-events"
 BLOCK_COMMANDS: Final = "block-commands"
 
+BLOCK_STATE: Final = "blocked:state"
+"""HASH: whether the list of blocks is complete, and how fresh (redis/heartbeat.lua)."""
+
 _BLOCKED_SETS: Final[dict[SubjectType, str]] = {"user": "blocked:users", "ip": "blocked:ips"}
 
 
