@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import NotFound
 
 _FOLDER: Final = Path(__file__).parent / "static"
-_SERVED: Final = {".html", ".css", ".js", ".svg", ".ico", ".png"}
+_SERVED: Final = {".html", ".css", ".js", ".mjs", ".svg", ".ico", ".png"}
 """Kinds of files; a browser gets no notes of ours, and nothing under a type that it may guess."""
 
 
@@ -48,7 +48,7 @@ def add_dashboard(app: Flask, login_api_url: str | None) -> None:
         response.make_conditional(request)
         return response
 
-    app.add_url_rule("/", "dashboard", lambda: answer("index.html"))
+    app.add_url_rule("/", "dashboard", lambda: answer("index.html"), strict_slashes=False)
     app.add_url_rule("/static/<path:name>", "static", answer)
 
 

@@ -9,13 +9,12 @@ LOGIN_ATTEMPTS_REJECTED: Final = "login-attempts-rejected"
 BLOCK_EVENTS: Final = "block-events"
 BLOCK_COMMANDS: Final = "block-commands"
 
-_BLOCKED_SETS: Final[dict[SubjectType, str]] = {"user": "blocked:users", "ip": "blocked:ips"}
-
-
 BLOCK_CHANGES: Final = "blocked:changes"
 """STREAM of the newest changes of the list, one entry a changed subject (redis/apply_block.lua)."""
 BLOCK_STATE: Final = "blocked:state"
 """HASH of what the list is as a whole: `generation`, `version`, and the detector's heartbeat."""
+
+_BLOCKED_SETS: Final[dict[SubjectType, str]] = {"user": "blocked:users", "ip": "blocked:ips"}
 
 
 def blocks_begun(minute: int) -> str:
