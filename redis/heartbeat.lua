@@ -2,7 +2,7 @@
 --
 -- KEYS[1] HASH blocked:state, all decimal text but run_id, times in ms by this server's clock:
 --   generation   names a run of versions; another one: take everything anew. Made by whichever script misses it
---   version      counts the changes (apply_block.lua); a new generation keeps it
+--   version      id of the newest change (apply_block.lua); a new generation keeps it
 --   run_id       of the server, as the last heartbeat found it
 --   complete_at  from then on the list is complete; missing: it is not
 --   heartbeat    the last one
