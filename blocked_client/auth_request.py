@@ -41,7 +41,7 @@ def create_app(client: BlockedClient) -> "WSGIApplication":
             start_response(_line(HTTPStatus.NO_CONTENT), [])
             return []
         block = client.block_of(user, address)
-        headers = [("Content-Length", "0")]
+        headers = [("Content-Type", "text/plain"), ("Content-Length", "0")]
         if block is not None:
             told = (("X-Blocked-Until", blocked_until(block)), ("Retry-After", retry_after(block)))
             headers += [(name, value) for name, value in told if value is not None]
