@@ -7,12 +7,12 @@ could hold names. Fields that are not known are let pass.
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal, NamedTuple, cast, get_args
 
-from login_blocking.subjects import SUBJECT_TYPES, SubjectType
+from login_blocking.subjects import SUBJECT_TYPES, Subject, SubjectType
 
 ListStatus = Literal["complete", "refilling", "stale"]
 _LIST_STATUSES: Final = frozenset(get_args(ListStatus))
@@ -25,8 +25,7 @@ class MalformedAnswerError(ValueError):
     """Not what the Blocked API promises to tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToldBlock:
+class ToldBlock(NamedTuple):
     """A subject that is blocked, by the rule whose block ends last; `math.inf` is for ever."""
 
     subject_type: SubjectType
@@ -42,15 +41,19 @@ class Changes:
     version: str
     full: bool
     blocked: list[ToldBlock]
-    removed: list[tuple[SubjectType, str]]
+    removed: list[Subject]
 
 
 def read_changes(document: str | bytes) -> Changes:
-    """An answer to `/blocked/changes`, or the data of a `change` event."""
-    told = _object(document)
+    """An answer to `/blocked/changes`, or the data of a `change` event.
+
+    Entries are read one by one while the document is: so other threads come to run in between,
+    which a whole list would else keep waiting for a tenth of a second.
+    """
+    told = _object(document, _entry)
     try:
-        blocked = [_block(entry) for entry in _entries(told["added"], told["changed"])]
-        removed = [_subject(entry) for entry in _entries(told["removed"])]
+        blocked = [*_blocks(told["added"]), *_blocks(told["changed"])]
+        removed = _subjects(told["removed"])
         full = told["full"]
         version = _version(told["version"])
     except (KeyError, TypeError, ValueError) as error:
@@ -74,40 +77,48 @@ def list_status(text: object) -> ListStatus:
     return cast("ListStatus", text)
 
 
-def _object(document: str | bytes) -> dict[str, object]:
+def _object(
+    document: str | bytes, entry: Callable[[dict[str, object]], object] | None = None
+) -> dict[str, object]:
     try:
-        told = json.loads(document)
+        told = json.loads(document, object_hook=entry)
     except (ValueError, RecursionError) as error:
         raise MalformedAnswerError("not JSON") from error
+    except TypeError as error:
+        raise MalformedAnswerError("an entry of another form") from error
     if not isinstance(told, dict):
         raise MalformedAnswerError("not a JSON object")
     return told
 
 
-def _entries(*lists: object) -> Iterable[dict[str, object]]:
-    for entries in lists:
-        if not isinstance(entries, list):
-            raise TypeError("not a list")
-        for entry in entries:
-            if not isinstance(entry, dict):
-                raise TypeError("not an object")
-            yield entry
-
-
-def _block(entry: dict[str, object]) -> ToldBlock:
-    subject_type, subject = _subject(entry)
-    until, rule = entry["blocked_until"], entry["rule"]
+def _entry(fields: dict[str, object]) -> object:
+    """An entry of a list, as what it tells; anything else as it is."""
+    if "subject" not in fields or "subject_type" not in fields:
+        return fields
+    subject_type, subject = fields["subject_type"], fields["subject"]
+    if subject_type not in SUBJECT_TYPES or not isinstance(subject, str):
+        raise TypeError("no subject")
+    if "blocked_until" not in fields:
+        return Subject(subject_type, subject)
+    until, rule = fields["blocked_until"], fields.get("rule")
     if not isinstance(rule, str):
         raise TypeError("no rule")
     # One object for each rule and not for each block.
     return ToldBlock(subject_type, subject, _ends_at_s(until), sys.intern(rule))
 
 
-def _subject(entry: dict[str, object]) -> tuple[SubjectType, str]:
-    subject_type, subject = entry["subject_type"], entry["subject"]
-    if subject_type not in SUBJECT_TYPES or not isinstance(subject, str):
-        raise TypeError("no subject")
-    return subject_type, subject
+def _blocks(entries: object) -> list[ToldBlock]:
+    if not isinstance(entries, list) or not all(isinstance(it, ToldBlock) for it in entries):
+        raise TypeError("not a list of blocks")
+    return entries
+
+
+def _subjects(entries: object) -> list[Subject]:
+    if not isinstance(entries, list) or not all(
+        isinstance(it, Subject | ToldBlock) for it in entries
+    ):
+        raise TypeError("not a list of subjects")
+    return [Subject(it[0], it[1]) for it in entries]
 
 
 def _ends_at_s(until: object) -> float:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocked_client.answers import MalformedAnswerError, ToldBlock, read_changes, read_status
+from login_blocking.subjects import Subject
 
 ALICE: dict[str, Any] = {
     "subject_type": "user",
@@ -39,7 +40,7 @@ def test_the_documented_changes() -> None:
         ToldBlock("user", "alice", 1_795_488_031.265, "user-failures"),
         ToldBlock("ip", "2001:db8::/64", math.inf, "operator"),
     ]
-    assert changes.removed == [("user", "bob")]
+    assert changes.removed == [Subject("user", "bob")]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,10 @@ def test_the_documented_changes() -> None:
         document(added=[{**ALICE, "blocked_until": "2026-11-24T02:40:31"}]),
         document(changed=[{"subject_type": "user", "subject": "alice"}]),
         document(removed=[{"subject_type": "user"}]),
+        document(removed="bob"),
+        document(version={"subject_type": "user", "subject": "bob"}),
+        json.dumps([ALICE]),
+        json.dumps(ALICE),
         json.dumps({"version": "1-2", "full": False, "added": [], "removed": []}),
     ],
 )

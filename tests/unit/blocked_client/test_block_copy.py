@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from blocked_client.answers import Changes, ListStatus, ToldBlock
 from blocked_client.block_copy import BlockCopy
-from login_blocking.subjects import SubjectType
+from login_blocking.subjects import Subject, SubjectType
 
 NOW = 1_000.0
 NOT_COMPLETE: list[ListStatus] = ["refilling", "stale"]
@@ -35,7 +35,9 @@ def told(name: str, ends_at_s: float = NOW + 60, subject_type: SubjectType = "us
 
 
 def changes(*blocked: ToldBlock, removed: str = "") -> Changes:
-    return Changes("v", full=False, blocked=[*blocked], removed=[("user", n) for n in removed])
+    return Changes(
+        "v", full=False, blocked=[*blocked], removed=[Subject("user", n) for n in removed]
+    )
 
 
 def test_changes_are_applied_and_types_are_kept_apart(copy: BlockCopy) -> None:
