@@ -2,14 +2,19 @@
 
 import gzip
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+import requests
 
 from blocked_client import Block, BlockedClient
 from tests.support.fake_blocked_api import FakeBlockedApi
+from tests.support.services import REPOSITORY, free_port
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.service
@@ -374,3 +379,67 @@ def test_readers_see_no_gap_while_lists_are_taken(
     for reader in readers:
         reader.join()
     assert missed == []
+
+
+def test_the_example_refuses_who_is_blocked(api: FakeBlockedApi) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "flask", "--app", str(REPOSITORY / "examples/flask_login.py")),
+            *("run", "--port", str(port)),
+        ],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "BLOCKED_API_URL": api.url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+
+    def told(path: str) -> bool:
+        try:
+            return bool(requests.get(url + path, timeout=5).json()["list"] == "complete")
+        except requests.ConnectionError:
+            return False
+
+    def login(name: str) -> requests.Response:
+        return requests.post(f"{url}/login", json={"user": name, "pass": "guess"}, timeout=5)
+
+    try:
+        eventually(lambda: told("/status"), within_s=20)
+        assert login("alice").json() == {"success": True, "user": "alice"}
+        api.block("alice")
+        eventually(lambda: login("ALICE").status_code == 403, within_s=10)
+        refused = login("alice")
+        until = api.entries["user", "alice"]["blocked_until"]
+        assert refused.json() == {"error": "User blocked", "blocked_until": until}
+        assert login("bob").status_code == 200
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+FORKS = """
+import os, sys, time
+from blocked_client import BlockedClient
+
+client = BlockedClient(sys.argv[1]).start()
+assert client.wait_until_ready(10)
+while client.status.state != "complete":
+    time.sleep(0.01)
+child = os.fork()
+if child == 0:
+    assert client.status.state == "unreachable"
+    client.start()
+    while client.status.state != "complete":
+        time.sleep(0.01)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), client.status.state)
+"""
+
+
+def test_a_fork_knows_that_it_hears_nothing_and_may_start_anew(api: FakeBlockedApi) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKS, api.url]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    told = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (told.stdout, told.stderr) == ("7 complete\n", "")
