@@ -3,16 +3,27 @@
 import os
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from granian import Granian
 from granian.constants import Interfaces
 from pydantic import ValidationError
 
-from blocked_api.settings import METRICS_FOLDER_VARIABLE, Settings
+from blocked_api.settings import LET_GO, METRICS_FOLDER_VARIABLE, Settings
 
 _STOP_WITHIN_S: Final = 5
+
+
+class _Server(Granian):  # type: ignore[misc,valid-type]  # a class that depends on the platform
+    """Granian, which lets streams go before it waits for them."""
+
+    def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
+        """At SIGTERM and SIGINT."""
+        for worker in self.wrks:
+            with suppress(ProcessLookupError, TypeError):
+                os.kill(worker.inner.pid, LET_GO)
+        super().signal_handler_interrupt(*args, **kwargs)
 
 
 def main() -> int:
@@ -28,13 +39,12 @@ def main() -> int:
         if settings.workers > 1:
             folder = tempfile.TemporaryDirectory(prefix="blocked-api-metrics-")
             os.environ[METRICS_FOLDER_VARIABLE] = until_stopped.enter_context(folder)
-        Granian(
-            "blocked_api.wsgi:app",
+        _Server(
+            "blocked_api.asgi:app",
             address=settings.host,
             port=settings.port,
-            interface=Interfaces.WSGI,
+            interface=Interfaces.ASGI,
             workers=settings.workers,
-            blocking_threads=settings.threads,
             workers_kill_timeout=_STOP_WITHIN_S,
             websockets=False,
         ).serve()

@@ -1,28 +1,27 @@
-"""The HTTP face of the Blocked API: what each call answers."""
+"""The Blocked API as a WSGI application: its calls, and what every answer has in common."""
 
 import time
 import traceback
 import uuid
 
+import orjson
 import structlog
-from flask import Flask, Response, g, jsonify, request
-from flask.json.provider import DefaultJSONProvider
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Unauthorized
 from werkzeug.routing import PathConverter
 
-from blocked_api.block_reader import BlockReader, BlocksUnavailableError, LiveBlock
+from blocked_api.access import Access, ListRate
+from blocked_api.blocks import BlocksUnavailableError, ListMissingError
+from blocked_api.calls import Calls, RateExceededError, add_calls
+from blocked_api.dashboard import add_dashboard
+from blocked_api.follower import Reading
 from blocked_api.metrics import Metrics
-from login_blocking.moments import iso
-from login_blocking.subjects import Subject, ip_key, user_key
+from blocked_api.openapi import document
 
 _log = structlog.get_logger("blocked_api")
 
-Answer = tuple[Response, int]
-
-
-class _Json(DefaultJSONProvider):
-    sort_keys = False  # an answer reads in the order in which it is documented
-    compact = True
+_OPEN_ENDPOINTS = frozenset({"dashboard", "static", "healthz", "readyz", "openapi"})
+"""What needs no token: nothing there tells who is blocked."""
 
 
 class _Rest(PathConverter):
@@ -32,103 +31,93 @@ class _Rest(PathConverter):
     part_isolating = False
 
 
-def create_app(reader: BlockReader) -> Flask:
-    """The WSGI application around a block reader."""
+def create_app(
+    present: Reading,
+    *,
+    access: Access | None = None,
+    rate: ListRate | None = None,
+    metrics: Metrics | None = None,
+    login_api_url: str | None = None,
+) -> Flask:
+    """The application around whatever tells the present."""
     app = Flask("blocked_api", static_folder=None)
-    app.json = _Json(app)
     app.url_map.converters["rest"] = _Rest
     app.url_map.merge_slashes = False  # "a//b" is another name than "a/b"
-    metrics = Metrics()
+    metrics = metrics or Metrics()
+    calls = Calls(present, rate or ListRate(0), metrics, login_api_url)
     _add_request_log(app, metrics)
-    _add_calls(app, reader)
-    _add_health(app, reader, metrics)
+    _add_gate(app, access or Access(None))
+    add_calls(app, calls)
+    _add_health(app, calls, metrics)
+    add_dashboard(app, login_api_url)
     _add_errors(app, metrics)
     return app
 
 
-def _add_calls(app: Flask, reader: BlockReader) -> None:
-    @app.get("/blocked")
-    def blocked() -> Response:
-        return jsonify({"users-blocked": reader.blocked("user")})
-
-    @app.get("/blocked/users/<rest:name>")
-    def blocked_user(name: str) -> Answer:
-        try:
-            key = user_key(name)
-        except ValueError as error:
-            return jsonify({"error": f"user: {error}"}), 400
-        return _subject(reader, Subject("user", key))
-
-    @app.get("/blocked/ips/<rest:address>")
-    def blocked_ip(address: str) -> Answer:
-        try:
-            key = ip_key(address)
-        except ValueError:
-            return jsonify({"error": "ip: not an IPv4 or IPv6 address"}), 400
-        return _subject(reader, Subject("ip", key))
-
-
-def _subject(reader: BlockReader, subject: Subject) -> Answer:
-    blocks = reader.blocks(subject)
-    if not blocks:
-        return jsonify({"error": "Not blocked"}), 404
-    ends_last = _document(blocks[0])
-    document = {
-        "subject_type": subject.type,
-        "subject": subject.key,
-        "blocked_until": ends_last["until"],
-        **ends_last,
-        "blocks": [_document(block) for block in blocks],
-    }
-    return jsonify(document), 200
-
-
-def _document(block: LiveBlock) -> dict[str, object]:
-    return {
-        "rule": block.rule,
-        "reason": block.reason,
-        "since": iso(block.since),
-        "until": None if block.until is None else iso(block.until),
-        "level": block.level,
-    }
-
-
-def _add_health(app: Flask, reader: BlockReader, metrics: Metrics) -> None:
-    @app.get("/healthz")
-    def healthz() -> Response:
-        return jsonify({"status": "ok"})
-
-    @app.get("/readyz")
-    def readyz() -> Answer:
-        try:
-            reader.ping()
-        except BlocksUnavailableError:
-            return jsonify({"redis": "down"}), 503
-        return jsonify({"redis": "ok"}), 200
-
-    @app.get("/metrics")
-    def exposition() -> Response:
-        return Response(metrics.exposition(), content_type="text/plain; version=0.0.4")
-
-
-def _add_errors(app: Flask, metrics: Metrics) -> None:
+def _add_gate(app: Flask, access: Access) -> None:
     @app.before_request
     def refuse_other_than_text() -> None:
         # Werkzeug would read such bytes as U+FFFD, and look up a name that nobody asked for.
-        try:
-            request.environ["PATH_INFO"].encode("latin-1").decode()
-        except UnicodeError:
-            raise BadRequest("path: not UTF-8") from None
+        for part, name in (("PATH_INFO", "path"), ("QUERY_STRING", "query")):
+            try:
+                request.environ[part].encode("latin-1").decode()
+            except UnicodeError:
+                raise BadRequest(f"{name}: not UTF-8") from None
 
+    @app.before_request
+    def ask_for_the_token() -> None:
+        if request.endpoint in _OPEN_ENDPOINTS:
+            return
+        header = request.headers.get("Authorization")
+        if not access.admits(None if header is None else header.encode("latin-1", "replace")):
+            raise Unauthorized("Not authorised")
+
+
+def _add_health(app: Flask, calls: Calls, metrics: Metrics) -> None:
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return _json({"status": "ok"})
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        try:
+            return calls.readiness()
+        except ListMissingError:
+            return _json({"redis": "ok", "list": "missing"}, 503)
+        except BlocksUnavailableError:
+            return _json({"redis": "down", "list": "unknown"}, 503)
+
+    @app.get("/metrics")
+    def exposition() -> Response:
+        try:
+            calls.note_metrics()
+        except BlocksUnavailableError:
+            metrics.note_unknown()
+        return Response(metrics.exposition(), content_type="text/plain; version=0.0.4")
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return _json(document())
+
+
+def _add_errors(app: Flask, metrics: Metrics) -> None:
     @app.errorhandler(HTTPException)
-    def refused(error: HTTPException) -> Answer:
-        response = jsonify({"error": error.description})
+    def refused(error: HTTPException) -> Response:
+        response = _json({"error": error.description}, error.code or 500)
         if isinstance(error, MethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
-        return response, error.code or 500
+        if isinstance(error, Unauthorized):
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    @app.errorhandler(RateExceededError)
+    def too_often(_: RateExceededError) -> Response:
+        response = _json({"error": "Too many lists; follow /blocked/stream instead"}, 429)
+        response.headers["Retry-After"] = "10"
+        return response
 
     @app.errorhandler(BlocksUnavailableError)
-    def unavailable(error: BlocksUnavailableError) -> Answer:
+    def unavailable(error: BlocksUnavailableError) -> Response:
         metrics.redis_failures.inc()
         _log.warning(
             "blocks unavailable",
@@ -136,12 +125,12 @@ def _add_errors(app: Flask, metrics: Metrics) -> None:
             cause=type(error.__cause__).__name__,
             request_id=g.get("request_id"),
         )
-        response = jsonify({"error": "The block list cannot be read now; try again"})
+        response = _json({"error": "The block list cannot be read now; try again"}, 503)
         response.headers["Retry-After"] = "1"
-        return response, 503
+        return response
 
     @app.errorhandler(Exception)
-    def failed(error: Exception) -> Answer:
+    def failed(error: Exception) -> Response:
         # Without the message, which could quote what a stranger sent; the lines of code do not.
         _log.error(
             "unexpected",
@@ -149,7 +138,7 @@ def _add_errors(app: Flask, metrics: Metrics) -> None:
             where=traceback.format_tb(error.__traceback__),
             request_id=g.get("request_id"),
         )
-        return jsonify({"error": "Internal error"}), 500
+        return _json({"error": "Internal error"}, 500)
 
 
 def _add_request_log(app: Flask, metrics: Metrics) -> None:
@@ -162,8 +151,8 @@ def _add_request_log(app: Flask, metrics: Metrics) -> None:
     def end(response: Response) -> Response:
         elapsed = time.perf_counter() - g.started
         route = request.url_rule.rule if request.url_rule else "unknown"
-        metrics.request_seconds.labels(route, response.status_code).observe(elapsed)
-        response.headers["Cache-Control"] = "no-store"
+        metrics.seconds_of(route, response.status_code).observe(elapsed)
+        response.headers.setdefault("Cache-Control", "no-store")
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["X-Request-Id"] = g.request_id
         _log.info(
@@ -175,3 +164,8 @@ def _add_request_log(app: Flask, metrics: Metrics) -> None:
             ms=round(elapsed * 1_000, 2),
         )
         return response
+
+
+def _json(told: object, status: int = 200) -> Response:
+    body = orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    return Response(body, status=status, content_type="application/json")

@@ -1,18 +1,47 @@
 """Settings of the Blocked API, from environment variables `BLOCKED_API_…`."""
 
+import signal
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PositiveInt, SecretStr
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 METRICS_FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own: set before its import, it lets several workers add up their figures."""
+
+LET_GO: Final = signal.SIGUSR1
+"""Tells a worker to end its streams: Granian's would wait for them for ever."""
+
+_SHORTEST_TOKEN: Final = 16
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
     if not secret.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("not of the form redis://user:password@host:port/0")
     return secret
+
+
+def _token(secret: SecretStr | None) -> SecretStr | None:
+    if secret is None or not secret.get_secret_value():
+        return None
+    text = secret.get_secret_value()
+    if len(text) < _SHORTEST_TOKEN or not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError(f"at least {_SHORTEST_TOKEN} printable ASCII characters without spaces")
+    return secret
+
+
+def _origin(text: str | None) -> str | None:
+    if not text:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError("not of the form https://host:port")
+    if text != f"{parts.scheme}://{parts.netloc}{parts.path}" or "@" in parts.netloc:
+        raise ValueError("not of the form https://host:port")
+    if not all(c.isascii() and (c.isalnum() or c in ".-:[]") for c in parts.netloc):
+        raise ValueError("not of the form https://host:port")  # it stands in a header
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 class Settings(BaseSettings):
@@ -23,7 +52,11 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=5000, ge=1, le=65_535)
     workers: PositiveInt = 1
-    threads: PositiveInt = 16
+    threads: PositiveInt = 6
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)]
     # A question costs at most two such waits, and an answer is due within a second.
     redis_timeout_ms: int = Field(default=250, ge=1, le=450)
+    token: Annotated[SecretStr | None, AfterValidator(_token)] = None
+    lists_a_minute: NonNegativeInt = 600
+    stream_clients: PositiveInt = 2_000
+    login_api_url: Annotated[str | None, AfterValidator(_origin)] = None

@@ -5,6 +5,7 @@ from typing import Final
 from pyflink.datastream import DataStream
 from pyflink.table import Schema, StreamTableEnvironment
 
+from flink_jobs.heartbeat import TICK
 from flink_jobs.rules_sql import ATTEMPTS, interval_sql
 from flink_jobs.settings import Settings
 from login_blocking.attempts import FUTURE_REFUSED_MS
@@ -165,10 +166,23 @@ def from_kafka(tables: StreamTableEnvironment, settings: Settings) -> DataStream
     """The attempts of the topic, with a clock beside them where they go on for ever."""
     tables.execute_sql(records_table(settings))
     attempts = attempts_sql(live=not settings.bounded)
-    if settings.clock and not settings.bounded:
+    if ticks(settings):
         _register_clock(tables)
         attempts = f"{attempts}\nUNION ALL\n{_TICKS_AS_ATTEMPTS}"
     return tables.to_data_stream(tables.sql_query(attempts))
+
+
+def ticks(settings: Settings) -> bool:
+    """Whether the clock's ticks are among the attempts, with outcome `tick`."""
+    return settings.clock and not settings.bounded
+
+
+def watermark_behind_ms(settings: Settings) -> int:
+    """How far the watermark is behind the clock when nothing waits to be read.
+
+    By the attempts' delay or by the clock's, whichever is longer, and by the time between ticks.
+    """
+    return max(settings.watermark_delay_ms + 1, _BEHIND_MS) + 1_000 // _TICKS_PER_S
 
 
 _TICKS_PER_S: Final = 5
@@ -189,12 +203,12 @@ FROM (
   SELECT n, made_at, LAG(made_at, {_HELD_BACK_TICKS}) OVER (ORDER BY arrival) AS earlier FROM ticks
 )"""  # noqa: S608
 
-_TICKS_AS_ATTEMPTS: Final = """\
+_TICKS_AS_ATTEMPTS: Final = f"""\
 -- the clock that goes on when nobody logs in
-SELECT CAST(n AS STRING), n, CAST(NULL AS STRING), CAST(NULL AS STRING), 'tick',
+SELECT CAST(n AS STRING), n, CAST(NULL AS STRING), CAST(NULL AS STRING), '{TICK}',
   CAST(NULL AS BOOLEAN), n, event_time, CAST(NULL AS STRING),
   CAST(NULL AS BYTES), CAST(NULL AS BYTES), CAST(NULL AS INT)
-FROM clock"""
+FROM clock"""  # noqa: S608
 
 
 def _register_clock(tables: StreamTableEnvironment) -> None:

@@ -6,18 +6,22 @@ Submit it as the launcher jar (flink_jobs/launcher), through the web UI or its R
 import sys
 import traceback
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
+from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import attempts_source
-from flink_jobs.lifecycle import BlockLifecycle
+from flink_jobs.lifecycle import BlockLifecycle, RedisTarget
 from flink_jobs.pipeline import block_events, commands_sql
 from flink_jobs.resources import resource
 from flink_jobs.rules_sql import ATTEMPTS
 from flink_jobs.settings import Settings, load_settings
 from login_blocking.policy_file import PolicyError, parse_policy
+
+_COMMANDS_IDLE_MS: Final = 1_000
 
 
 def run(settings: Settings) -> None:
@@ -30,14 +34,12 @@ def run(settings: Settings) -> None:
 
     attempts = attempts_source.from_kafka(tables, settings)
     commands = None if settings.commands_topic is None else _commands(tables, settings)
-    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
+    redis = _redis(settings)
     lifecycle = BlockLifecycle(
-        policy,
-        redis_url,
-        resource("apply_block.lua"),
-        in_time_order=settings.bounded and commands is not None,
+        policy, redis, in_time_order=settings.bounded and commands is not None
     )
-    events = block_events(tables, attempts, policy, lifecycle, commands)
+    ticks = redis is not None and attempts_source.ticks(settings)
+    events = block_events(tables, attempts, policy, lifecycle, commands, ticks=ticks)
 
     tables.execute_sql(events_table(settings))
     schema = Schema.new_builder().column("subject", "STRING").column("event", "STRING").build()
@@ -50,10 +52,26 @@ def run(settings: Settings) -> None:
     environment.execute(settings.job_name)
 
 
+def _redis(settings: Settings) -> RedisTarget | None:
+    if settings.redis_url is None:
+        return None
+    return RedisTarget(
+        settings.redis_url.get_secret_value(),
+        resource("apply_block.lua"),
+        resource("heartbeat.lua"),
+        attempts_source.watermark_behind_ms(settings),
+    )
+
+
 def _commands(tables: StreamTableEnvironment, settings: Settings) -> DataStream:
     """Commands as rows beside hits: the operator reads them itself, in Python."""
     tables.execute_sql(commands_table(settings))
-    return tables.to_data_stream(tables.sql_query(commands_sql("block_commands")))
+    commands = tables.to_data_stream(tables.sql_query(commands_sql("block_commands")))
+    if settings.bounded:
+        return commands
+    # They have no event time, and would hold back the lifecycle's for ever: it tells the lag.
+    idle = WatermarkStrategy.no_watermarks().with_idleness(Duration.of_millis(_COMMANDS_IDLE_MS))
+    return commands.assign_timestamps_and_watermarks(idle)
 
 
 def commands_table(settings: Settings) -> str:

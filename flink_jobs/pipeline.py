@@ -1,15 +1,16 @@
 """From attempts to block events: one query a rule, all hits into one operator."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, Final
 
 import cloudpickle
 from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
 
 from flink_jobs import attempts_source, by_value
+from flink_jobs.heartbeat import TICK
 from flink_jobs.lifecycle import EVENT_TYPE, BlockLifecycle
-from flink_jobs.rules_sql import hits_sql, nullable_text, state_name, state_ttl_ms
+from flink_jobs.rules_sql import ATTEMPTS, hits_sql, nullable_text, state_name, state_ttl_ms
 from login_blocking.policy import OPERATOR_RULE, Policy
 
 
@@ -19,8 +20,13 @@ def block_events(
     policy: Policy,
     lifecycle: BlockLifecycle,
     commands: DataStream | None = None,
+    *,
+    ticks: bool = False,
 ) -> DataStream:
-    """The block events of a policy, as rows of EVENT_TYPE."""
+    """The block events of a policy, as rows of EVENT_TYPE.
+
+    With `ticks` those among the attempts go the same way as hits, to become heartbeats.
+    """
     cloudpickle.register_pickle_by_value(by_value)
     tables.get_config().set("python.execution-mode", "thread")
     attempts_source.register(tables, attempts)
@@ -36,6 +42,10 @@ def block_events(
     if commands is not None:
         name_operators(commands, "commands")
         judged.append(commands)
+    if ticks:
+        ticking = tables.to_data_stream(tables.sql_query(_TICKS_SQL))
+        name_operators(ticking, "heartbeat")
+        judged.append(ticking)
     first, *others = judged
     return (
         (first.union(*others) if others else first)
@@ -54,6 +64,13 @@ SELECT JSON_VALUE(`value`, '$.subject_type') AS subject_type,
   CAST(NULL AS BIGINT) AS ts, CAST(NULL AS BIGINT) AS oldest, CAST(NULL AS STRING) AS attempt_id,
   `value` AS command
 FROM {table} WHERE `value` IS JSON OBJECT"""  # noqa: S608
+
+
+_TICKS_SQL: Final = f"""\
+SELECT {nullable_text(TICK)} AS subject_type, outcome AS subject, {nullable_text(TICK)} AS rule,
+  CAST(NULL AS BIGINT) AS ts, CAST(NULL AS BIGINT) AS oldest, CAST(NULL AS STRING) AS attempt_id,
+  CAST(NULL AS STRING) AS command
+FROM {ATTEMPTS} WHERE outcome = '{TICK}'"""  # noqa: S608
 
 
 def name_operators(stream: DataStream, prefix: str) -> None:

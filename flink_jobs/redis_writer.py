@@ -7,7 +7,7 @@ import redis
 from redis.exceptions import NoScriptError, RedisError
 
 from login_blocking.blocks import RedisEntry
-from login_blocking.names import block_hash, blocked_set, guard
+from login_blocking.names import BLOCK_CHANGES, BLOCK_STATE, block_hash, blocked_set, guard
 from login_blocking.subjects import Subject
 
 _TRIES = 2
@@ -38,6 +38,7 @@ class RedisBlockWriter:
         it still lifts a block that has ended off the list. Raises BlockWriteError after two tries.
         """
         keys = [blocked_set(subject.type), block_hash(*subject), guard(*subject)]
+        keys += [BLOCK_CHANGES, BLOCK_STATE]
         arguments = [subject.key]
         for rule, entry in entries.items():
             arguments += [rule, entry.to_json()]

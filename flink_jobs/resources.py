@@ -7,6 +7,7 @@ from typing import Final
 _CHECKOUT: Final = Path(__file__).parent.parent
 _IN_CHECKOUT: Final = {
     "apply_block.lua": _CHECKOUT / "redis" / "apply_block.lua",
+    "heartbeat.lua": _CHECKOUT / "redis" / "heartbeat.lua",
     "policies/default.yaml": _CHECKOUT / "policies" / "default.yaml",
 }
 

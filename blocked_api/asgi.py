@@ -1,0 +1,42 @@
+"""Wires the Blocked API from its environment; the server loads `app` from here."""
+
+import structlog
+
+from blocked_api.access import Access, ListRate
+from blocked_api.app import create_app
+from blocked_api.block_feed import RedisFeed, RedisQuestions
+from blocked_api.follower import Follower, Present
+from blocked_api.metrics import Metrics
+from blocked_api.serving import Served
+from blocked_api.settings import Settings
+from blocked_api.stream import Stream
+
+structlog.configure(
+    processors=[
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.add_log_level,
+        structlog.processors.JSONRenderer(),
+    ],
+    cache_logger_on_first_use=True,
+)
+_settings = Settings()
+_redis_url = _settings.redis_url.get_secret_value()
+_metrics = Metrics()
+_access = Access(None if _settings.token is None else _settings.token.get_secret_value())
+_follower = Follower(RedisFeed(_redis_url, _settings.redis_timeout_ms))
+_metrics.list_reads.set_function(lambda: _follower.reloads)
+_present = Present(RedisQuestions(_redis_url, _settings.redis_timeout_ms), _follower)
+app = Served(
+    create_app(
+        _present,
+        access=_access,
+        rate=ListRate(_settings.lists_a_minute),
+        metrics=_metrics,
+        login_api_url=_settings.login_api_url,
+    ),
+    Stream(_present, _follower, _settings.stream_clients),
+    _access,
+    _metrics,
+    _settings.threads,
+)
+_follower.start()

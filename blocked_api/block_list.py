@@ -1,0 +1,370 @@
+"""The whole list in memory, and what has changed in it. Pure: no clock, no I/O.
+
+Why in memory, and why versions look as they do: docs/decisions/0009-changes.md.
+"""
+
+import heapq
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from typing import Final, Literal, NamedTuple
+
+from blocked_api.blocks import Blocks, LiveBlock, summary_of, told_until
+from login_blocking.moments import iso
+from login_blocking.subjects import SUBJECT_TYPES, Subject, SubjectType
+
+KEPT_MARKS: Final = 50_000
+"""How many changes `since` reaches back over, and how many events the history: as many as Redis."""
+
+
+class Place(NamedTuple):
+    """The id of a change in Redis' stream: ms and a number within it. Later ones are greater."""
+
+    ms: int
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Place":
+        """As Redis writes it; raises ValueError."""
+        ms, number = text.split("-")
+        return cls(_digits(ms), _digits(number))
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.number}"
+
+
+NOWHERE: Final = Place(0, 0)
+
+
+class Version(NamedTuple):
+    """Where in the run of changes an answer stands.
+
+    `generation` is Redis' run of changes, `place` the last one, `ended` (epoch ms) the end of the
+    last block whose expiry has been told. The same for all processes, so any of them can go on.
+    """
+
+    generation: str
+    place: Place
+    ended: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Version":
+        """As `str` writes it; raises ValueError."""
+        generation, place, ended = text.split(".")
+        return cls(str(_digits(generation)), Place.parse(place), _digits(ended))
+
+    def __str__(self) -> str:
+        return f"{self.generation}.{self.place}.{self.ended}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of Redis' stream: the subject's live blocks after it; `previous` is the id before.
+
+    `previous` is None for the first one ever.
+    """
+
+    place: Place
+    previous: Place | None
+    subject: Subject
+    blocks: Blocks
+
+
+@dataclass(slots=True)
+class Delta:
+    """What leads from one version to another. No subject stands in it twice."""
+
+    added: dict[Subject, Blocks] = field(default_factory=dict)
+    changed: dict[Subject, Blocks] = field(default_factory=dict)
+    removed: list[Subject] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+    def put(self, subject: Subject, blocks: Blocks, *, was_listed: bool) -> None:
+        """Notes a subject, once."""
+        if blocks:
+            (self.changed if was_listed else self.added)[subject] = blocks
+        elif was_listed:
+            self.removed.append(subject)
+
+    def update(self, other: "Delta") -> None:
+        """Adds what happened to other subjects."""
+        self.added.update(other.added)
+        self.changed.update(other.changed)
+        self.removed += other.removed
+
+    def document(self, version: Version, *, full: bool = False) -> dict[str, object]:
+        """As the calls show it."""
+        return {
+            "version": str(version),
+            "full": full,
+            "added": [summary_of(*item) for item in self.added.items()],
+            "changed": [summary_of(*item) for item in self.changed.items()],
+            "removed": [{"subject_type": s.type, "subject": s.key} for s in self.removed],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a subject's block; `block` is None if nobody remembers it."""
+
+    at: int
+    event: Literal["blocked", "unblocked", "expired"]
+    subject: Subject
+    block: LiveBlock | None
+
+    def document(self) -> dict[str, object]:
+        """As the calls show it."""
+        block = self.block
+        return {
+            "at": iso(self.at),
+            "event": self.event,
+            "subject_type": self.subject.type,
+            "subject": self.subject.key,
+            "rule": None if block is None else block.rule,
+            "blocked_until": None if block is None else told_until(block),
+            "level": None if block is None else block.level,
+        }
+
+
+class _Mark(NamedTuple):
+    """That a subject's blocks differ from here on: by the change `at`, or by an end (ms, 0)."""
+
+    number: int
+    subject: Subject
+    was_listed: bool
+    at: Place
+
+
+class BlockList:
+    """Who is blocked, kept up by `apply` (changes) and `advance` (ends)."""
+
+    def __init__(self, generation: str, place: Place = NOWHERE, ended: int = 0) -> None:
+        self._generation = generation
+        self._place = self._oldest_place = place
+        self._ended = self._oldest_ended = ended
+        self._subjects: dict[Subject, Blocks] = {}
+        self._names: dict[SubjectType, list[str]] = {kind: [] for kind in SUBJECT_TYPES}
+        self._ends: list[tuple[int, Subject]] = []
+        self._change_marks: deque[_Mark] = deque()
+        self._end_marks: deque[_Mark] = deque()
+        self._marks_made = 0
+        self._events: deque[Event] = deque(maxlen=KEPT_MARKS)
+        self._by_subject: dict[Subject, list[Event]] = {}
+        self.by_rule: Counter[str] = Counter()
+        """Rule → live blocks."""
+        self.revisions: dict[SubjectType, int] = dict.fromkeys(SUBJECT_TYPES, 0)
+        """Counts the changes of who is on the list of that type, whatever else changes."""
+
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    def __contains__(self, subject: Subject) -> bool:
+        return subject in self._subjects
+
+    @property
+    def version(self) -> Version:
+        """Where the list stands."""
+        return Version(self._generation, self._place, self._ended)
+
+    @property
+    def next_end(self) -> float:
+        """When `advance` has something to do, epoch ms; infinite when nothing ends."""
+        return self._ends[0][0] if self._ends else math.inf
+
+    def get(self, subject: Subject) -> Blocks:
+        """The live blocks of a subject; empty if not blocked."""
+        return self._subjects.get(subject, ())
+
+    def names(self, subject_type: SubjectType) -> list[str]:
+        """A sorted copy."""
+        return self._names[subject_type].copy()
+
+    def count(self, subject_type: SubjectType) -> int:
+        """How many are listed."""
+        return len(self._names[subject_type])
+
+    def items(self) -> list[tuple[Subject, Blocks]]:
+        """A copy of all, in no order."""
+        return list(self._subjects.items())
+
+    def page(
+        self, subject_type: SubjectType, limit: int, after: str | None
+    ) -> tuple[list[str], bool]:
+        """At most `limit` names later than `after` in the sort order; whether there are more."""
+        names = self._names[subject_type]
+        start = 0 if after is None else bisect_right(names, after)
+        return names[start : start + limit], start + limit < len(names)
+
+    def fill(self, subject: Subject, blocks: Blocks, now: int) -> None:
+        """Puts in what stood in Redis already: no change, no event; earlier ends are unknown."""
+        self._set(subject, blocks)
+        self._ended = self._oldest_ended = max(self._ended, now)
+
+    def apply(self, change: Change) -> Delta:
+        """The next change; raises GapError if one is missing before it."""
+        if change.previous != (None if self._place == NOWHERE else self._place):
+            raise GapError
+        subject, before = change.subject, self.get(change.subject)
+        # What ended before the last end that was told would otherwise be told out of order.
+        blocks = tuple(block for block in change.blocks if block.end > self._ended)
+        self._place = change.place
+        self._mark_change(subject, change.place, was_listed=bool(before))
+        self._note_events(change, before)
+        self._set(subject, blocks)
+        delta = Delta()
+        delta.put(subject, blocks, was_listed=bool(before))
+        return delta
+
+    def advance(self, now: int) -> Delta:
+        """Lifts what has ended at `now`."""
+        delta = Delta()
+        while self._ends and self._ends[0][0] <= now:
+            end, subject = heapq.heappop(self._ends)
+            before = self.get(subject)
+            ended = [block for block in before if block.until == end]
+            if not ended:  # another change came first
+                continue
+            for block in ended:
+                self._note(Event(end, "expired", subject, block))
+            left = tuple(block for block in before if block.end > end)
+            self._ended = max(self._ended, end)
+            if left:
+                self._set(subject, left)
+                continue
+            self._mark_end(subject, end)
+            self._set(subject, ())
+            delta.put(subject, (), was_listed=True)
+        return delta
+
+    def since(self, version: Version) -> Delta | None:
+        """What leads from a version to the present; None if it is too old or of another list."""
+        if (
+            version.generation != self._generation
+            or version.place < self._oldest_place
+            or version.ended < self._oldest_ended
+        ):
+            return None
+        changes = takewhile(lambda mark: mark.at > version.place, reversed(self._change_marks))
+        ends = takewhile(lambda mark: mark.at > Place(version.ended, 0), reversed(self._end_marks))
+        first: dict[Subject, bool] = {}
+        for mark in sorted([*changes, *ends]):
+            first.setdefault(mark.subject, mark.was_listed)
+        delta = Delta()
+        for subject, was_listed in first.items():
+            delta.put(subject, self.get(subject), was_listed=was_listed)
+        return delta
+
+    def newest_events(self, limit: int) -> list[Event]:
+        """The newest first."""
+        return list(islice(reversed(self._events), limit))
+
+    def history(self, subject: Subject) -> list[Event]:
+        """The events of a subject, the newest first."""
+        return self._by_subject.get(subject, [])[::-1]
+
+    def _set(self, subject: Subject, blocks: Blocks) -> None:
+        names = self._names[subject.type]
+        self.by_rule.subtract(block.rule for block in self.get(subject))
+        self.by_rule.update(block.rule for block in blocks)
+        if blocks:
+            if subject not in self._subjects:
+                insort(names, subject.key)
+                self.revisions[subject.type] += 1
+            self._subjects[subject] = blocks
+            for block in blocks:
+                if block.until is not None:
+                    heapq.heappush(self._ends, (block.until, subject))
+        elif self._subjects.pop(subject, None) is not None:
+            del names[bisect_left(names, subject.key)]
+            self.revisions[subject.type] += 1
+        if len(self._ends) > 4 * len(self._subjects) + KEPT_MARKS:
+            self._drop_ends_of_earlier_changes()
+
+    def _drop_ends_of_earlier_changes(self) -> None:
+        self._ends = [
+            (block.until, subject)
+            for subject, blocks in self._subjects.items()
+            for block in blocks
+            if block.until is not None
+        ]
+        heapq.heapify(self._ends)
+
+    def _mark_change(self, subject: Subject, place: Place, *, was_listed: bool) -> None:
+        self._change_marks.append(_Mark(self._next_mark(), subject, was_listed, place))
+        if len(self._change_marks) > KEPT_MARKS:
+            self._oldest_place = self._change_marks.popleft().at
+
+    def _mark_end(self, subject: Subject, end: int) -> None:
+        self._end_marks.append(_Mark(self._next_mark(), subject, True, Place(end, 0)))
+        if len(self._end_marks) > KEPT_MARKS:
+            self._oldest_ended = self._end_marks.popleft().at.ms
+
+    def _next_mark(self) -> int:
+        self._marks_made += 1
+        return self._marks_made
+
+    def _note_events(self, change: Change, before: Blocks) -> None:
+        known = {(block.rule, block.since) for block in before}
+        kept = {(block.rule, block.since) for block in change.blocks}
+        lifted: Iterable[LiveBlock | None] = [
+            block for block in before if (block.rule, block.since) not in kept
+        ]
+        if not before and not change.blocks:
+            lifted = [None]
+        for gone in lifted:
+            self._note(Event(change.place.ms, "unblocked", change.subject, gone))
+        for block in change.blocks:
+            if (block.rule, block.since) not in known:
+                self._note(Event(change.place.ms, "blocked", change.subject, block))
+
+    def _note(self, event: Event) -> None:
+        if len(self._events) == KEPT_MARKS:
+            oldest = self._events.popleft()
+            of_subject = self._by_subject[oldest.subject]
+            del of_subject[0]
+            if not of_subject:
+                del self._by_subject[oldest.subject]
+        self._events.append(event)
+        self._by_subject.setdefault(event.subject, []).append(event)
+
+
+class GapError(Exception):
+    """A change is missing: the list must be read anew."""
+
+
+def matching(
+    items: Iterable[tuple[Subject, Blocks]],
+    *,
+    subject_type: SubjectType | None,
+    part: str,
+    rule: str | None,
+    level: int | None,
+) -> Iterator[tuple[Subject, Blocks]]:
+    """Those whose key holds `part` and that a block of that rule and one of that level block."""
+    for subject, blocks in items:
+        if subject_type is not None and subject.type != subject_type:
+            continue
+        if part and part not in subject.key:
+            continue
+        if rule is not None and all(block.rule != rule for block in blocks):
+            continue
+        if level is not None and all(block.level != level for block in blocks):
+            continue
+        yield subject, blocks
+
+
+def newest_first(item: tuple[Subject, Blocks]) -> tuple[int, str, str]:
+    """Sorts by the begin of the block that ends last, then by subject."""
+    subject, blocks = item
+    return (-blocks[0].since, subject.type, subject.key)
+
+
+def _digits(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 20):  # noqa: PLR2004 — 64 bits
+        raise ValueError("not a number of at most 20 digits")
+    return int(text)

@@ -1,0 +1,218 @@
+"""Changes as server-sent events: a task a client, no thread."""
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+import structlog
+
+from blocked_api.block_list import Version
+from blocked_api.blocks import BlocksUnavailableError
+from blocked_api.follower import Follower, Health, Present, Told
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+RING: Final = 10_000
+"""Events kept for slow clients; who is further behind is let go, and resumes."""
+HEARTBEAT_S: Final = 15.0
+_RETRY_MS: Final = 1_000
+_AT_MOST_BYTES: Final = 256 * 1024
+"""What is sent at once: a client that lags does not cost more memory than that."""
+
+_log = structlog.get_logger("blocked_api")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a stream does not begin: status, the error told, further headers."""
+
+    status: int
+    error: str
+    headers: Headers
+
+
+class Stream:
+    """All clients of one process. `tell` may be called by any thread, the rest by the loop's."""
+
+    def __init__(self, present: Present, follower: Follower, max_clients: int) -> None:
+        self._present = present
+        self._follower = follower
+        self._max_clients = max_clients
+        self._ring: deque[bytes] = deque(maxlen=RING)
+        self._told = 0
+        self._ring_lock = threading.Lock()  # held for moments only: the loop takes it too
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news = asyncio.Event()
+        self._ended = False
+        self.clients = 0
+        follower.listen(self.tell)
+
+    def tell(self, told: Told | Health) -> None:
+        """Puts an event before all clients; without one it costs nothing."""
+        if self.clients:
+            self._put(_encoded(told))
+
+    async def keep_alive(self) -> None:
+        """Runs for ever: a comment for all clients every so often."""
+        self._loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            if self.clients:
+                self._put(b": alive\n\n")
+
+    def let_go(self) -> None:
+        """Ends all streams, so that the process can end; clients resume elsewhere."""
+        self._ended = True
+        self._wake()
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, pool: Executor) -> int:
+        """Serves one client until it or `let_go` ends it; the status of the answer."""
+        self._loop = asyncio.get_running_loop()
+        if self.clients >= self._max_clients:
+            await refuse(send, Refusal(503, "Too many streams", [(b"retry-after", b"5")]))
+            return 503
+        self.clients += 1
+        try:
+            begin = await self._loop.run_in_executor(pool, self._begin, _asked_since(scope))
+            if isinstance(begin, Refusal):
+                await refuse(send, begin)
+                return begin.status
+            first, told = begin
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await _body(send, first)
+            serving = asyncio.ensure_future(self._serve(send, told))
+            leaving = asyncio.ensure_future(_left(receive))
+            try:
+                await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (serving, leaving):
+                    task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OSError):
+                await serving
+            with contextlib.suppress(Exception):  # the client may be gone
+                await send({"type": "http.response.body", "body": b""})
+            return 200
+        finally:
+            self.clients -= 1
+
+    def _begin(self, since: str | None) -> tuple[bytes, int] | Refusal:
+        """In a thread, for it waits for the follower: what is told first, and what comes next."""
+        try:
+            version = None if since is None else Version.parse(since)
+        except ValueError:
+            return Refusal(400, "since: not a version", [])
+        try:
+            _, begun = self._present.read(
+                lambda blocks: (
+                    blocks.version,
+                    None if version is None else blocks.since(version),
+                    self._told,
+                )
+            )
+        except BlocksUnavailableError:
+            error = "The block list cannot be read now; try again"
+            return Refusal(503, error, [(b"retry-after", b"1")])
+        now, delta, told = begun
+        first = b"retry: %d\n\n" % _RETRY_MS + _encoded(self._follower.health)
+        if version is None:
+            first += _change({"version": str(now), "full": False, **_NOTHING}, now)
+        else:
+            first += _encoded(Told(now, delta))
+        return first, told
+
+    async def _serve(self, send: Send, told: int) -> None:
+        while not self._ended:
+            news = self._news
+            while told < self._told:
+                chunk, told = self._next(told)
+                if not chunk:
+                    return  # too far behind: it comes back, and is told the difference
+                await _body(send, chunk)
+            if not self._ended:
+                await news.wait()
+
+    def _next(self, told: int) -> tuple[bytes, int]:
+        """What comes after the first `told` events, in one piece; nothing if that is gone."""
+        with self._ring_lock:
+            start = len(self._ring) - (self._told - told)
+            waiting = [] if start < 0 else list(islice(self._ring, start, None))
+        size = 0
+        for count, event in enumerate(waiting, 1):
+            size += len(event)
+            if size >= _AT_MOST_BYTES:
+                return b"".join(waiting[:count]), told + count
+        return b"".join(waiting), told + len(waiting)
+
+    def _put(self, event: bytes) -> None:
+        with self._ring_lock:
+            self._ring.append(event)
+            self._told += 1
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # a loop that has ended
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+async def refuse(send: Send, refusal: Refusal) -> None:
+    """A short answer in JSON."""
+    body = orjson.dumps({"error": refusal.error}, option=orjson.OPT_APPEND_NEWLINE)
+    headers = [(b"content-type", b"application/json"), *COMMON_HEADERS, *refusal.headers]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+COMMON_HEADERS: Final[Headers] = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+_HEADERS: Final[Headers] = [
+    (b"content-type", b"text/event-stream"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold events back
+    *COMMON_HEADERS,
+]
+_NOTHING: Final[dict[str, list[object]]] = {"added": [], "changed": [], "removed": []}
+
+
+def _asked_since(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"last-event-id" and value:
+            return str(value.decode("latin-1"))
+    found = parse_qs(scope["query_string"].decode("latin-1")).get("since")
+    return found[0] if found else None
+
+
+def _encoded(told: Told | Health) -> bytes:
+    if isinstance(told, Health):
+        document = orjson.dumps({"status": told.status, "redis": told.redis})
+        return b"event: status\ndata: %b\n\n" % document
+    if told.delta is None:
+        return b"event: reset\ndata: %b\n\n" % orjson.dumps({"version": str(told.version)})
+    return _change(told.delta.document(told.version), told.version)
+
+
+def _change(document: dict[str, Any], version: Version) -> bytes:
+    # JSON holds no line ends of its own, whatever a name holds.
+    return b"id: %b\nevent: change\ndata: %b\n\n" % (str(version).encode(), orjson.dumps(document))
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _body(send: Send, chunk: bytes) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": True})
