@@ -148,7 +148,7 @@ class RedisQuestions:
     def _round_trip(self, question: bytes, answers: int) -> list[Any]:
         connection = getattr(self._of_thread, "connection", None)
         if connection is None:
-            connection = self._of_thread.connection = self._pool.get_connection("question")
+            connection = self._of_thread.connection = self._pool.get_connection()
         try:
             connection.send_packed_command([question], check_health=False)
             return [connection.read_response() for _ in range(answers)]
@@ -178,16 +178,19 @@ class RedisFeed:
     def load(self, state: ListState) -> BlockList:
         """The list with its history: all changes that Redis keeps, and what stood there before."""
         changes = list(self._all_changes())
-        if changes and changes[0].previous is None:
+        unbroken = _unbroken(changes)
+        if changes and len(unbroken) == len(changes) and changes[0].previous is None:
             blocks = BlockList(state.generation)  # they tell everything from the beginning
         else:
-            known_from = changes[0].previous if changes else state.place
+            known_from = unbroken[0].previous if unbroken else state.place
             blocks = BlockList(state.generation, *(() if known_from is None else (known_from,)))
-            told = {change.subject for change in changes}
+            told = {change.subject for change in unbroken}
             for subject, live in self._stored():
                 if subject not in told:
-                    blocks.fill(subject, live, self._clock())
-        for change in changes:
+                    blocks.fill(subject, live)
+            if known_from is not None or len(blocks):
+                blocks.begin(self._clock())
+        for change in unbroken:
             blocks.advance(min(change.place.ms, self._clock()))
             blocks.apply(change)
         blocks.advance(self._clock())
@@ -257,6 +260,14 @@ class RedisFeed:
         except (KeyError, ValueError, TypeError) as error:
             raise MalformedEntryError("a change that is none") from error
         return Change(place, Place.parse(previous) if previous else None, subject, live)
+
+
+def _unbroken(changes: list[Change]) -> list[Change]:
+    """The newest of them, as far back as none is missing between them."""
+    for index in range(len(changes) - 1, 0, -1):
+        if changes[index].previous != changes[index - 1].place:
+            return changes[index:]
+    return changes
 
 
 def _packed(*command: str) -> bytes:

@@ -200,9 +200,12 @@ class BlockList:
         start = 0 if after is None else bisect_right(names, after)
         return names[start : start + limit], start + limit < len(names)
 
-    def fill(self, subject: Subject, blocks: Blocks, now: int) -> None:
-        """Puts in what stood in Redis already: no change, no event; earlier ends are unknown."""
+    def fill(self, subject: Subject, blocks: Blocks) -> None:
+        """Puts in what stood in Redis already: no change, no event."""
         self._set(subject, blocks)
+
+    def begin(self, now: int) -> None:
+        """After `fill`: what ended before is unknown, so `since` does not reach back over it."""
         self._ended = self._oldest_ended = max(self._ended, now)
 
     def apply(self, change: Change) -> Delta:
@@ -317,7 +320,10 @@ class BlockList:
         if not before and not change.blocks:
             lifted = [None]
         for gone in lifted:
-            self._note(Event(change.place.ms, "unblocked", change.subject, gone))
+            if gone is not None and gone.until is not None and gone.until <= change.place.ms:
+                self._note(Event(gone.until, "expired", change.subject, gone))
+            else:
+                self._note(Event(change.place.ms, "unblocked", change.subject, gone))
         for block in change.blocks:
             if (block.rule, block.since) not in known:
                 self._note(Event(change.place.ms, "blocked", change.subject, block))

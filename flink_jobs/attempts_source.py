@@ -180,9 +180,10 @@ def ticks(settings: Settings) -> bool:
 def watermark_behind_ms(settings: Settings) -> int:
     """How far the watermark is behind the clock when nothing waits to be read.
 
-    By the attempts' delay or by the clock's, whichever is longer, and by the time between ticks.
+    By the attempts' delay or by the clock's, whichever is longer, and by a second, for Flink makes
+    the ticks of a second at once.
     """
-    return max(settings.watermark_delay_ms + 1, _BEHIND_MS) + 1_000 // _TICKS_PER_S
+    return max(settings.watermark_delay_ms + 1, _BEHIND_MS) + 1_000
 
 
 _TICKS_PER_S: Final = 5

@@ -13,6 +13,7 @@ from login_api.admin import add_admin
 from login_api.answers import Answer
 from login_api.block_commands import BlockCommands
 from login_api.calls import add_calls
+from login_api.cross_origin import allow_dashboard
 from login_api.documents import MalformedError
 from login_api.errors import PartUnavailableError
 from login_api.hammering import HammeringRefused
@@ -65,6 +66,7 @@ def create_app(parts: Parts, *, max_body_bytes: int) -> Flask:
     )
     commands = BlockCommands(parts.publisher, parts.guard, parts.clock)
     add_calls(app, parts, logins, commands, max_body_bytes)
+    allow_dashboard(app, parts.dashboard_origins)  # before the gate: browsers ask without a token
     add_admin(app, parts, commands, max_body_bytes)
     _add_health(app, parts, metrics)
     _add_errors(app, metrics, max_body_bytes)

@@ -33,3 +33,5 @@ class Parts:
     """None: nobody may make an operator's calls."""
     client_address: ClientAddress
     """From the socket's peer and the request's headers to an address that `ip_key` takes."""
+    dashboard_origins: tuple[str, ...] = ()
+    """Pages that may make operators' calls from a browser."""

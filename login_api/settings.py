@@ -4,6 +4,7 @@ import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -46,9 +47,21 @@ def _network(entry: str) -> IPv4Network | IPv6Network:
     return network
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    return tuple(_origin(entry) for part in text.split(",") if (entry := part.strip()))
+
+
+def _origin(entry: str) -> str:
+    parts = urlsplit(entry)
+    if parts.scheme not in ("http", "https") or entry != f"{parts.scheme}://{parts.netloc}":
+        raise ValueError(f"{entry!r} is no origin; write https://host:port, without a path")
+    return entry.lower()
+
+
 Secret = Annotated[SecretStr, AfterValidator(_given)]
 # NoDecode: the environment holds the list as plain text, not as JSON.
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 
 
 class Settings(BaseSettings):
@@ -85,6 +98,7 @@ class Settings(BaseSettings):
     hash_waiting: PositiveInt = 16
 
     admin_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    dashboard_origins: Origins = Field(default=(), validate_default=False)
 
     @model_validator(mode="after")
     def _with_threads_that_hash_nothing(self) -> Self:

@@ -90,6 +90,7 @@ app = create_app(
         ),
         clock=lambda: time.time_ns() // 1_000_000,
         admin_token=_settings.admin_token,
+        dashboard_origins=_settings.dashboard_origins,
         open_without_guard=_settings.redis_down == "open",
         client_address=ClientAddress(_settings.trusted_proxies, _settings.forwarded_header),
     ),

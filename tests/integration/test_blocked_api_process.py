@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from flink_jobs.redis_writer import RedisBlockWriter
+from login_blocking.names import BLOCK_STATE
 from login_blocking.subjects import Subject
 from tests.support.block_entries import block
 from tests.support.services import REPOSITORY, RedisServer, free_port, running_redis
@@ -86,8 +87,18 @@ def running_api(
             process.wait()
 
 
+def report(redis_server: RedisServer, *, complete: bool = True) -> None:
+    """As the detector's heartbeats leave it."""
+    now = time.time_ns() // 1_000_000
+    with redis_server.admin() as admin:
+        admin.hsetnx(BLOCK_STATE, "generation", str(now))
+        complete_at = now - 1 if complete else now + 60_000
+        admin.hset(BLOCK_STATE, mapping={"complete_at": complete_at, "heartbeat": now})
+
+
 @pytest.fixture
 def api(tmp_path: Path, redis_server: RedisServer) -> Iterator[RunningApi]:
+    report(redis_server)
     with running_api(tmp_path, redis_server.url("blocked_api")) as running:
         running.wait_until_healthy()
         yield running
@@ -112,7 +123,9 @@ def test_a_block_that_the_detector_writes_is_shown(
     assert api.get("/blocked").content == b'{"users-blocked":["a/b//c/","user1","user2"]}\n'
     assert api.get("/blocked/users/USER1").json()["rule"] == "failures"
     assert api.get("/blocked/users/a%2Fb//c%2F").json()["subject"] == "a/b//c/"
-    assert api.get("/readyz").json() == {"redis": "ok"}
+    ready = api.get("/readyz")
+    assert ready.json() == {"redis": "ok", "list": "complete"}
+    assert ready.headers["Block-List-Status"] == "complete"
 
 
 ODD_REQUESTS = {
@@ -171,6 +184,7 @@ def test_a_redis_that_hangs_gives_503_within_a_second_to_every_client(
 def test_redis_may_come_later_go_and_come_back(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     with running_redis(tmp_path / "redis") as server:
+        report(server)
         _block(server, "user1")
         with running_api(tmp_path, server.url("blocked_api")) as api:
             api.wait_until_healthy()
@@ -178,7 +192,7 @@ def test_redis_may_come_later_go_and_come_back(tmp_path: Path) -> None:
             server.process.kill()
             answer = api.get("/blocked")
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-            assert api.get("/readyz").json() == {"redis": "down"}
+            assert api.get("/readyz").json() == {"redis": "down", "list": "unknown"}
             assert api.get("/healthz").status_code == 200
             with running_redis(tmp_path / "redis", server.port, server.passwords):
                 again = api.wait_for("/blocked", 200)
@@ -197,12 +211,13 @@ def test_the_log_is_one_document_a_request(api: RunningApi) -> None:
     identity = api.get("/blocked/users/alice").headers["X-Request-Id"]
     lines = [line for line in api.log.read_text().splitlines() if line.startswith("{")]
     logged = [json.loads(line) for line in lines]
-    (line,) = [line for line in logged if line["request_id"] == identity]
+    (line,) = [line for line in logged if line.get("request_id") == identity]
     assert line["route"] == "/blocked/users/<rest:name>"
     assert line["status"] == 404
 
 
 def test_several_workers_add_up_their_figures(tmp_path: Path, redis_server: RedisServer) -> None:
+    report(redis_server)
     settings = {"BLOCKED_API_WORKERS": "2"}
     with running_api(tmp_path, redis_server.url("blocked_api"), settings) as api:
         api.wait_until_healthy()

@@ -209,6 +209,7 @@ class LoginApi:
     open_without_guard: bool = False
     admin_token: SecretStr | None = field(default_factory=lambda: SecretStr(TOKEN))
     client_address: ClientAddress = field(default_factory=ClientAddress)
+    dashboard_origins: tuple[str, ...] = ()
 
     def client(self) -> FlaskClient:
         metrics = Metrics()
@@ -225,6 +226,7 @@ class LoginApi:
             clock=lambda: self.now,
             open_without_guard=self.open_without_guard,
             client_address=self.client_address,
+            dashboard_origins=self.dashboard_origins,
         )
         return create_app(parts, max_body_bytes=MAX_BODY_BYTES).test_client()
 

@@ -115,18 +115,22 @@ def parts(stack: Stack) -> list[Part]:
                 "LOGIN_API_POLICY_FILE": str(stack.policy_file),
                 "LOGIN_API_PLACES_KEY": stack.secrets.places,
                 "LOGIN_API_ADMIN_TOKEN": stack.secrets.admin_token,
+                "LOGIN_API_DASHBOARD_ORIGINS": ",".join(
+                    f"http://{host}:{ports.blocked_api}" for host in ("127.0.0.1", "localhost")
+                ),
             },
             ready=lambda: _answers(f"{stack.login_url}/readyz"),
         ),
         Part(
             "blocked-api",
-            needs=("redis",),
+            needs=("redis", "block-detector"),  # nobody knows who is blocked until it reports
             port=ports.blocked_api,
             command=[binaries.python(), "-m", "blocked_api"],
             environment={
                 **os.environ,
                 "BLOCKED_API_PORT": str(ports.blocked_api),
                 "BLOCKED_API_REDIS_URL": stack.redis_url("blocked_api"),
+                "BLOCKED_API_LOGIN_API_URL": stack.login_url,
             },
             ready=lambda: _answers(f"{stack.blocked_url}/readyz"),
         ),
