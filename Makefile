@@ -4,7 +4,7 @@ POLICY ?= policies/default.yaml
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins fuzz test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked fuzz test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ bench-refusal: setup ## What a refused login costs, against the same server that
 
 bench-logins: setup ## Accepted logins against bare hashes, equal time for unknown users, Redis frozen: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_logins $(OPTIONS)
+
+bench-blocked: setup ## What the Blocked API's answers cost, and a thousand stream clients: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_blocked $(OPTIONS)
 
 # In an environment of its own: it wants other versions than the project.
 fuzz: setup ## The running Login API called in every way that its OpenAPI document allows, and others
