@@ -6,10 +6,11 @@ before and during.
 
 import asyncio
 import contextlib
-import json
 import multiprocessing
+import re
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
@@ -26,6 +27,7 @@ from tools import list_servers
 from tools.stack.layout import Stack
 
 _PREFIX: Final = "streamed"
+_ADDED: Final = re.compile(rb'"(streamed)-([0-9]+)-([0-9]+)"')
 
 if TYPE_CHECKING:
     _Results = Queue["_Heard"]
@@ -125,45 +127,67 @@ def _listen_all(port: int, clients: int, ready: Barrier, ended: Event, heard: "_
     heard.put(asyncio.run(_listen(port, clients, ready, ended)))
 
 
+class _Client(asyncio.Protocol):
+    """One listener, as cheap as can be: it shares the cores with the server."""
+
+    def __init__(self, listens: Callable[[], None], delays_ms: list[float]) -> None:
+        self.order: list[int] = []
+        self.lost = False
+        self._listens = listens
+        self._delays_ms = delays_ms
+        self._rest = b""
+        self._begun = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asks for the stream."""
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101 — for the type checker
+        transport.write(b"GET /blocked/stream HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        """Notes the number and the delay of each name that is added."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        now = time.time_ns() / 1e6
+        for line in lines:
+            if not line.startswith(b"data: "):
+                continue
+            for _, number, written in _ADDED.findall(line):
+                self.order.append(int(number))
+                self._delays_ms.append(now - int(written))
+            if not self._begun and b'"full"' in line:
+                self._begun = True
+                self._listens()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's own
+        """The server, or we, ended it."""
+        self.lost = True
+
+
 async def _listen(port: int, clients: int, ready: Barrier, ended: Event) -> _Heard:
-    orders: list[list[int]] = [[] for _ in range(clients)]
     delays_ms: list[float] = []
-    listening, failures = 0, 0
+    listening = 0
     all_listen = asyncio.Event()
 
-    async def one(order: list[int]) -> None:
-        nonlocal listening, failures
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-        writer.write(b"GET /blocked/stream HTTP/1.1\r\nHost: a\r\n\r\n")
-        begun = False
-        try:
-            async for line in reader:
-                if not line.startswith(b"data: "):
-                    continue
-                now = time.time_ns() / 1e6
-                for entry in json.loads(line[6:]).get("added", ()):
-                    _, number, written = entry["subject"].split("-")
-                    order.append(int(number))
-                    delays_ms.append(now - int(written))
-                if not begun and b'"full"' in line:
-                    begun = True
-                    listening += 1
-                    if listening == clients:
-                        all_listen.set()
-        finally:
-            writer.close()
-        failures += 1  # the server ended it
+    def one_more_listens() -> None:
+        nonlocal listening
+        listening += 1
+        if listening == clients:
+            all_listen.set()
 
-    tasks = [asyncio.create_task(one(order)) for order in orders]
+    loop = asyncio.get_running_loop()
+    opened = [
+        await loop.create_connection(
+            lambda: _Client(one_more_listens, delays_ms), "127.0.0.1", port
+        )
+        for _ in range(clients)
+    ]
     with contextlib.suppress(TimeoutError):  # what is missing then shows in the figures
         await asyncio.wait_for(all_listen.wait(), 100)
     await asyncio.to_thread(ready.wait)
     await asyncio.to_thread(ended.wait)
-    for task in tasks:
-        task.cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    failures += sum(isinstance(result, OSError) for result in results)
-    return _Heard(orders, delays_ms, failures)
+    failures = sum(client.lost for _, client in opened)
+    for transport, _ in opened:
+        transport.close()
+    return _Heard([client.order for _, client in opened], delays_ms, failures)
 
 
 def _cpu_s(processes: list[psutil.Process]) -> float:
