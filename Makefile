@@ -71,11 +71,15 @@ bench-blocked: setup ## What the Blocked API's answers cost, and a thousand stre
 	@$(PYTHON) -m tools.bench_blocked $(OPTIONS)
 
 # In an environment of its own: it wants other versions than the project.
-fuzz: setup ## The running Login API called in every way that its OpenAPI document allows, and others
+FUZZ_CHECKS := not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance
+fuzz: setup ## Both running APIs called in every way that their OpenAPI documents allow, and others
 	@[ -x .local/fuzz/bin/schemathesis ] || { $(PYTHON) -m venv .local/fuzz && .local/fuzz/bin/pip install -q schemathesis==4.32.5; }
 	@.local/fuzz/bin/schemathesis run http://127.0.0.1:$${STACK_PORT_LOGIN_API:-3000}/openapi.json --max-examples 300 \
-	  --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance \
+	  --checks $(FUZZ_CHECKS) \
 	  -H "Authorization: Bearer $$($(PYTHON) -c 'from tools.stack import layout; print(layout.load().secrets.admin_token)')"
+	@# A stream has no end to wait for.
+	@.local/fuzz/bin/schemathesis run http://127.0.0.1:$${STACK_PORT_BLOCKED_API:-5000}/openapi.json --max-examples 300 \
+	  --checks $(FUZZ_CHECKS) --exclude-path /blocked/stream
 
 test: setup lint types imports ## Everything: lint, types, import rules, all tests
 	@$(PYTHON) -m pytest

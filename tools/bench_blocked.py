@@ -132,7 +132,7 @@ def _calls(stack: Stack, size: int, seconds: int, rounds: int) -> None:
 
 def _redis_reads(stack: Stack, read: Callable[[redis.Redis], object]) -> Callable[[], Ask]:
     def connect() -> Ask:
-        client = redis.Redis.from_url(stack.redis_url("blocked_api"), single_connection_client=True)
+        client = redis.Redis.from_url(stack.redis_url("admin"), single_connection_client=True)
 
         def ask() -> tuple[int, int]:
             read(client)
