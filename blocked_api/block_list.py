@@ -320,7 +320,10 @@ class BlockList:
         if not before and not change.blocks:
             lifted = [None]
         for gone in lifted:
-            self._note(Event(change.place.ms, "unblocked", change.subject, gone))
+            if gone is not None and gone.until is not None and gone.until <= change.place.ms:
+                self._note(Event(gone.until, "expired", change.subject, gone))
+            else:
+                self._note(Event(change.place.ms, "unblocked", change.subject, gone))
         for block in change.blocks:
             if (block.rule, block.since) not in known:
                 self._note(Event(change.place.ms, "blocked", change.subject, block))

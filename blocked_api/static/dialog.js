@@ -6,7 +6,7 @@ export function Dialog({ title, onClose, children }) {
   useEffect(() => {
     const opener = document.activeElement;
     dialog.current.showModal();
-    return () => opener?.isConnected && opener.focus();
+    return () => (opener?.isConnected ? opener : document.getElementById('main'))?.focus();
   }, []);
   return html`<dialog ref=${dialog} aria-labelledby="dialog-title" onClose=${onClose}>
     <article>

@@ -129,7 +129,7 @@ function MinuteTable({ begun, series }) {
         </tr></thead>
         <tbody>${rows.map(({ minute, at }) => html`<tr key=${minute}>
           <th scope="row"><time datetime=${minute}>${hourAndMinute(minute)}</time></th>
-          ${series.map(({ rule, counts }) => html`<td key=${rule} class="number">${counts[at]}</td>`)}
+          ${series.map(({ rule, counts }) => html`<td key=${rule} class="number">${counts[at].toLocaleString()}</td>`)}
         </tr>`)}</tbody>
       </table>
     </div>`}

@@ -10,11 +10,11 @@ export function useLive() {
   const [status, setStatus] = useState(null);
   const changes = useMemo(() => new Changes(), []);
   useEffect(() => {
-    const abort = new AbortController();
-    followStream('blocked/stream', {
-      signal: abort.signal,
+    let abort = null;
+    const callbacks = {
       onConnection: (state) => {
         setConnection(state);
+        if (state === 'lost') setStatus(null);
         // What changed between the first reading and now was told to nobody.
         if (state === 'live') changes.tell(null);
       },
@@ -23,8 +23,20 @@ export function useLive() {
         else if (type === 'change') changes.tell(document);
         else if (type === 'reset') changes.tell(null);
       },
-    });
-    return () => abort.abort();
+    };
+    // A browser has six connections to a server, all tabs together: hidden ones give theirs back.
+    const followWhileSeen = () => {
+      abort?.abort();
+      if (document.hidden) return;
+      abort = new AbortController();
+      followStream('blocked/stream', { ...callbacks, signal: abort.signal });
+    };
+    followWhileSeen();
+    document.addEventListener('visibilitychange', followWhileSeen);
+    return () => {
+      document.removeEventListener('visibilitychange', followWhileSeen);
+      abort?.abort();
+    };
   }, []);
   return { connection, status, changes };
 }

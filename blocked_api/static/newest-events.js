@@ -12,6 +12,9 @@ export function EventWord({ kind }) {
   </span>`;
 }
 
+// Of a block that nobody remembers any more rule and level are null.
+const details = ({ rule, level }) => (rule === null ? [] : [rule, `level ${level}`]);
+
 export function NewestEvents({ summary }) {
   const time = useNow();
   const events = summary.body?.newest ?? [];
@@ -23,7 +26,7 @@ export function NewestEvents({ summary }) {
         <${SubjectLink} of=${event} />
         <${Moment} iso=${event.at} now=${time} />
         <span class="what"><${EventWord} kind=${event.event} />
-          ${' '}· ${TYPE_WORDS[event.subject_type]} · ${event.rule} · level ${event.level}</span>
+          ${' '}· ${[TYPE_WORDS[event.subject_type], ...details(event)].join(' · ')}</span>
       </li>`)}
     </ol>
   </section>`;

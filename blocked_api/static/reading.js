@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from './markup.js';
 const LEAST_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
 
-// At most one read a second and at most a fifth of the time, never two at once. A hidden page
+// At most one read a second and at most half of the time, never two at once. A hidden page
 // reads nothing until it is seen.
 export class Reading {
   constructor(path, tell) {
@@ -76,7 +76,7 @@ export class Reading {
   after(began) {
     this.busy = false;
     const end = performance.now();
-    this.earliest = Math.max(began + LEAST_MS, end + 4 * (end - began));
+    this.earliest = Math.max(began + LEAST_MS, end + (end - began));
     if (this.wanted) this.schedule();
   }
 

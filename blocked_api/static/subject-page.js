@@ -85,9 +85,9 @@ function History({ reading, time }) {
       <tbody>${events.map((event) => html`<tr key=${`${event.at} ${event.event} ${event.rule}`}>
         <th scope="row" class="number"><${Moment} iso=${event.at} now=${time} /></th>
         <td><${EventWord} kind=${event.event} /></td>
-        <td>${event.rule}</td>
-        <td class="number">${event.level}</td>
-        <td class="number"><${Moment} iso=${event.blocked_until} now=${time} /></td>
+        <td>${event.rule ?? 'unknown'}</td>
+        <td class="number">${event.level ?? '–'}</td>
+        <td class="number">${event.rule === null ? '–' : html`<${Moment} iso=${event.blocked_until} now=${time} />`}</td>
       </tr>`)}</tbody>
     </table>
     </div>`}

@@ -52,11 +52,11 @@ export function UnblockDialog({ subject, loginApi, stillBlocked, onClose }) {
     <form onSubmit=${submit}>
       <p>Ends all blocks of ${TYPE_WORDS[subject.subject_type]} <${Name} text=${subject.subject} />.
         Who and why go into the audit trail.</p>
-      <label>Operator’s token
-        <input name="token" type="password" required autocomplete="off" value=${remembered.token} disabled=${done} />
+      <label>Operator token
+        <input name="token" type="password" required autocomplete="off" defaultValue=${remembered.token} disabled=${done} />
       </label>
       <label>Who are you?
-        <input name="by" required maxlength=${LONGEST_TEXT} autocomplete="off" value=${remembered.by} disabled=${done} />
+        <input name="by" required maxlength=${LONGEST_TEXT} autocomplete="off" defaultValue=${remembered.by} disabled=${done} />
       </label>
       <label>Why?
         <input name="reason" required maxlength=${LONGEST_TEXT} autocomplete="off" disabled=${done} />
