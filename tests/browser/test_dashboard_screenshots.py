@@ -2,6 +2,7 @@
 
 import os
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.browser.stub_login_api import StubLoginApi
 from tests.support.browser import tab
 from tests.support.detector import Detector, now_ms
 from tests.support.services import REPOSITORY
+from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.service,
@@ -78,6 +80,7 @@ def test_screenshots(
             page.goto(dashboard_with_unblock + path)
             expect(page.locator(".cards, .remaining")).to_be_visible()
             expect(page.get_by_role("status")).to_contain_text("Complete.")
-            page.wait_for_load_state("load")
-            page.wait_for_timeout(500)  # the chart
+            if path == "/":
+                chart = "globalThis.Chart?.getChart(document.querySelector('canvas'))"
+                eventually(partial(page.evaluate, f"{chart}?.data.labels.length === 60"), 10)
             page.screenshot(path=FOLDER / f"{name}.png")
