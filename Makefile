@@ -4,7 +4,7 @@ POLICY ?= policies/default.yaml
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins fuzz test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked fuzz test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,12 +67,19 @@ bench-refusal: setup ## What a refused login costs, against the same server that
 bench-logins: setup ## Accepted logins against bare hashes, equal time for unknown users, Redis frozen: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_logins $(OPTIONS)
 
+bench-blocked: setup ## What the Blocked API's answers cost, and a thousand stream clients: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_blocked $(OPTIONS)
+
 # In an environment of its own: it wants other versions than the project.
-fuzz: setup ## The running Login API called in every way that its OpenAPI document allows, and others
+FUZZ_CHECKS := not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance
+fuzz: setup ## Both running APIs called in every way that their OpenAPI documents allow, and others
 	@[ -x .local/fuzz/bin/schemathesis ] || { $(PYTHON) -m venv .local/fuzz && .local/fuzz/bin/pip install -q schemathesis==4.32.5; }
 	@.local/fuzz/bin/schemathesis run http://127.0.0.1:$${STACK_PORT_LOGIN_API:-3000}/openapi.json --max-examples 300 \
-	  --checks not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance \
+	  --checks $(FUZZ_CHECKS) \
 	  -H "Authorization: Bearer $$($(PYTHON) -c 'from tools.stack import layout; print(layout.load().secrets.admin_token)')"
+	@# A stream has no end to wait for.
+	@.local/fuzz/bin/schemathesis run http://127.0.0.1:$${STACK_PORT_BLOCKED_API:-5000}/openapi.json --max-examples 300 \
+	  --checks $(FUZZ_CHECKS) --exclude-path /blocked/stream
 
 test: setup lint types imports ## Everything: lint, types, import rules, all tests
 	@$(PYTHON) -m pytest

@@ -1,5 +1,7 @@
 """Wires the Blocked API from its environment; the server loads `app` from here."""
 
+import sys
+
 import structlog
 
 from blocked_api.access import Access, ListRate
@@ -19,6 +21,8 @@ structlog.configure(
     ],
     cache_logger_on_first_use=True,
 )
+# A call's thread waits so long for the loop that serves the streams; Python's own 5 ms are many.
+sys.setswitchinterval(0.001)
 _settings = Settings()
 _redis_url = _settings.redis_url.get_secret_value()
 _metrics = Metrics()

