@@ -7,7 +7,7 @@ import structlog
 from blocked_api.access import Access, ListRate
 from blocked_api.app import create_app
 from blocked_api.block_feed import RedisFeed, RedisQuestions
-from blocked_api.follower import Follower, Present
+from blocked_api.follower import WAIT_MS, Follower, Present
 from blocked_api.metrics import Metrics
 from blocked_api.serving import Served
 from blocked_api.settings import Settings
@@ -27,7 +27,8 @@ _settings = Settings()
 _redis_url = _settings.redis_url.get_secret_value()
 _metrics = Metrics()
 _access = Access(None if _settings.token is None else _settings.token.get_secret_value())
-_follower = Follower(RedisFeed(_redis_url, _settings.redis_timeout_ms))
+# A question for changes waits that long at Redis itself, and Redis looks only ten times a second.
+_follower = Follower(RedisFeed(_redis_url, WAIT_MS + _settings.redis_timeout_ms))
 _metrics.list_reads.set_function(lambda: _follower.reloads)
 _present = Present(RedisQuestions(_redis_url, _settings.redis_timeout_ms), _follower)
 app = Served(

@@ -19,10 +19,10 @@ const MARKS = { good: '✓', warn: '!', bad: '✕', wait: '…' };
 const LATE_HEARTBEAT_MS = 10_000;
 
 function listState(live, summary, status) {
-  if (live.status?.redis === 'down' || summary.error?.status === 503) {
-    return ['bad', live.status?.redis === 'down' ? 'Redis is down' : 'Not readable',
-      explain({ status: 503 })[1]];
+  if (live.status?.redis === 'down') {
+    return ['bad', 'Redis is down', 'No new blocks can be shown. This page tries again by itself.'];
   }
+  if (summary.error?.status === 503) return ['bad', 'Not readable', explain(summary.error)[1]];
   if (summary.error?.status === 401) return ['wait', 'Token needed', 'Enter it to see the list.'];
   if (summary.error) return ['bad', 'Not readable', explain(summary.error).join(' ')];
   if (status === undefined) return ['wait', 'Loading', 'The state of the list is being read.'];

@@ -41,6 +41,8 @@ export function HourChart({ summary }) {
 function Bars({ begun, series, total }) {
   const canvas = useRef(null);
   const chart = useRef(null);
+  const latest = useRef(null);
+  latest.current = { begun, series };
   const wanted = JSON.stringify([begun.at(-1)?.minute, series]);
   useEffect(() => {
     let closed = false;
@@ -49,7 +51,7 @@ function Bars({ begun, series, total }) {
     import('./vendor/chart.umd.min.js').then(() => {
       if (closed) return;
       chart.current = new globalThis.Chart(canvas.current, emptyChart());
-      draw(chart.current, begun, series);
+      draw(chart.current, latest.current.begun, latest.current.series);
     });
     scheme.addEventListener('change', recolour);
     return () => {
@@ -58,8 +60,6 @@ function Bars({ begun, series, total }) {
       chart.current?.destroy();
     };
   }, []);
-  const latest = useRef(null);
-  latest.current = { begun, series };
   useEffect(() => {
     if (chart.current) draw(chart.current, latest.current.begun, latest.current.series);
   }, [wanted]);

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from login_blocking.subjects import Subject, user_key
 from tests.browser.stub_login_api import StubLoginApi
@@ -14,6 +14,7 @@ from tests.integration.test_blocked_api_process import running_api
 from tests.support.browser import tab
 from tests.support.detector import Detector, now_ms, running_detector
 from tests.support.services import RedisServer, running_redis
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.service, pytest.mark.browser]
 
@@ -82,6 +83,24 @@ def test_the_list_shows_who_is_blocked_newest_first(
         )
         page.get_by_text("As a table").click()
         expect(page.get_by_role("region", name="Blocks begun by minute")).to_be_visible()
+
+
+def test_the_chart_is_drawn_though_its_library_comes_late(
+    browser: Browser, dashboard: str, detector: Detector
+) -> None:
+    detector.block(user("alice"))
+    detector.block(user("bert"), rule="distributed")
+    held: list[Route] = []
+    with tab(browser, dashboard) as page:
+        page.route("**/chart.umd.min.js", lambda route: held.append(route))  # noqa: PLW0108 — looked into
+        with page.expect_request("**/chart.umd.min.js"):
+            page.goto(dashboard)
+        expect(rows(page)).to_have_count(2)
+        expect(page.locator(".legend li")).to_have_count(2)
+        held[0].continue_()
+        chart = "globalThis.Chart?.getChart(document.querySelector('canvas'))"
+        drawn = f"{chart}?.data.datasets.map(one => one.label)"
+        eventually(lambda: page.evaluate(drawn) == ["distributed", "user-failures"], 5)
 
 
 def test_nobody_blocked_is_said(browser: Browser, dashboard: str) -> None:

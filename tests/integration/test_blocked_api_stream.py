@@ -234,6 +234,12 @@ def test_a_redis_that_goes_is_told_and_the_stream_goes_on_when_it_is_back(tmp_pa
         writer.close()
 
 
+def test_a_redis_without_news_is_not_called_down(api: RunningApi) -> None:
+    with listening(api) as client:
+        assert not client.ended.wait(3)
+        assert [e.data for e in client.events if e.data.get("redis") == "down"] == []
+
+
 def test_streams_hold_up_no_call_and_end_with_the_process(
     api: RunningApi, writer: RedisBlockWriter
 ) -> None:

@@ -1,5 +1,6 @@
 """What the detector does to Redis, without a detector: its writes and its heartbeat."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ class Detector:
         self._writer = RedisBlockWriter(self._url, _script("apply_block.lua"))
         self._heartbeat = RedisHeartbeat(self._url, _script("heartbeat.lua"), timeout_s=1.0)
         self._written: dict[tuple[Subject, str], RedisEntry] = {}
+        self.reports = True
+        """False: as if it were gone."""
 
     def block(
         self,
@@ -77,10 +80,9 @@ def running_detector(server: RedisServer) -> Iterator[Detector]:
 
     def report() -> None:
         while not ended.wait(_BEAT_EVERY_S):
-            try:
-                detector.beat()
-            except HeartbeatError:
-                continue  # as the job does: the next one follows
+            with contextlib.suppress(HeartbeatError):  # as the job does: the next one follows
+                if detector.reports:
+                    detector.beat()
 
     detector.beat()
     detector.declare_complete()
