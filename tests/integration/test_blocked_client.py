@@ -307,6 +307,21 @@ def test_retry_after_is_heeded(api: FakeBlockedApi) -> None:
         assert time.monotonic() - began > 1
 
 
+def test_a_problem_is_logged_once_and_not_at_each_try(
+    api: FakeBlockedApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.instead[CHANGES] = (500, {}, b"")
+    client = BlockedClient(api.url)
+    client._first_delay_s = 0.05
+    with client:
+        eventually(lambda: lists_taken(api) >= 3, within_s=10)
+        del api.instead[CHANGES]
+        followed(client, api)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the block list is not followed: HTTP 500"
+    ]
+
+
 def test_a_token_is_sent_and_a_wrong_one_told() -> None:
     with FakeBlockedApi(token="right").serving() as api:
         with BlockedClient(api.url, "right") as client:
@@ -336,6 +351,7 @@ def test_a_list_that_travels_packed_is_read(api: FakeBlockedApi) -> None:
     with BlockedClient(api.url) as client:
         followed(client, api)
         assert client.status.users == 5_000
+    assert api.asked[0][1]["Accept-Encoding"] == "gzip"
 
 
 def test_closing_is_quick_in_every_state(api: FakeBlockedApi) -> None:
