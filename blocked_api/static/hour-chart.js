@@ -121,7 +121,7 @@ function MinuteTable({ begun, series }) {
   return html`<details>
     <summary>As a table</summary>
     ${rows.length === 0 ? html`<p class="quiet">No block began in the last hour.</p>` : html`
-    <div class="scrolls" tabindex="0" role="region" aria-label="Blocks begun by minute">
+    <div class="scrolls" tabindex="0" role="group" aria-label="Blocks begun by minute">
       <table>
         <caption>Blocks begun by minute and rule, newest first; minutes without a block are left out.</caption>
         <thead><tr><th scope="col">Minute</th>

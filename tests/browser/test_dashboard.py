@@ -82,7 +82,7 @@ def test_the_list_shows_who_is_blocked_newest_first(
             [re.compile("ip-failures 1"), re.compile("user-failures 1")]
         )
         page.get_by_text("As a table").click()
-        expect(page.get_by_role("region", name="Blocks begun by minute")).to_be_visible()
+        expect(page.get_by_role("group", name="Blocks begun by minute")).to_be_visible()
 
 
 def test_the_chart_is_drawn_though_its_library_comes_late(
