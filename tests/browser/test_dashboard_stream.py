@@ -30,9 +30,8 @@ def _parsed(page: Page, origin: str, text: str, size: int) -> list[Any]:
 
 STREAMS = {
     "lines end in three ways": (
-        "id: 1\r\nevent: change\r\ndata: a\r\n\r\nid: 2\revent: change\rdata: b\r\r"
-        "id: 3\nevent: change\ndata: c\n\n",
-        [["change", "a", "1"], ["change", "b", "2"], ["change", "c", "3"]],
+        "id: 1\r\ndata: a\r\n\r\nid: 2\revent: change\rdata: b\r\rid: 3\ndata: c\n\n",
+        [["message", "a", "1"], ["change", "b", "2"], ["message", "c", "3"]],
         [],
     ),
     "data of several lines is one": ("data: a\ndata:b\ndata\n\n", [["message", "a\nb\n", ""]], []),
