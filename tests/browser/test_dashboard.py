@@ -124,6 +124,7 @@ def test_search_and_filters_narrow_the_list(
         search = page.get_by_label("Name or address")
         search.fill("ANNA")
         expect(names(page)).to_have_text(["anna", "hanna"])
+        expect(page.locator("[aria-live]")).to_have_text("2 blocks shown.")
         page.get_by_label("Rule").select_option("distributed")
         expect(names(page)).to_have_text(["hanna"])
         search.fill("nowhere to be found")
@@ -140,6 +141,7 @@ def test_search_and_filters_narrow_the_list(
         detector.block(user("new"))
         expect(figure(page, "Users blocked")).to_have_text("4")
         expect(names(page)).to_have_text(["bert"])
+        expect(page.locator("[aria-live]")).to_have_text("1 block shown.")
 
 
 def test_pages_follow_each_other(browser: Browser, dashboard: str, detector: Detector) -> None:
