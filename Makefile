@@ -4,7 +4,7 @@ POLICY ?= policies/default.yaml
 OUT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked fuzz test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ bench-logins: setup ## Accepted logins against bare hashes, equal time for unkno
 
 bench-blocked: setup ## What the Blocked API's answers cost, and a thousand stream clients: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_blocked $(OPTIONS)
+
+bench-client: setup ## The client's copy under 1,000 changes a second: equal, how soon, what a question costs: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_client $(OPTIONS)
 
 # In an environment of its own: it wants other versions than the project.
 FUZZ_CHECKS := not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance

@@ -1,0 +1,445 @@
+"""The client against a server that speaks as documented, and misbehaves (real sockets)."""
+
+import gzip
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from blocked_client import Block, BlockedClient
+from tests.support.fake_blocked_api import FakeBlockedApi
+from tests.support.services import REPOSITORY, free_port
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.service
+
+CHANGES, STREAM = "/blocked/changes", "/blocked/stream"
+
+
+@pytest.fixture
+def api() -> Iterator[FakeBlockedApi]:
+    with FakeBlockedApi().serving() as serving:
+        yield serving
+
+
+@pytest.fixture
+def client(api: FakeBlockedApi) -> Iterator[BlockedClient]:
+    with BlockedClient(api.url, silence_s=5) as following:
+        yield following
+
+
+def followed(client: BlockedClient, api: FakeBlockedApi) -> None:
+    """Returns when the stream stands and all of it has been heard."""
+
+    def has_followed() -> bool:
+        status = client.status
+        return bool(
+            api.listening and status.version == api.version and status.state != "unreachable"
+        )
+
+    eventually(has_followed, within_s=10)
+
+
+def lists_taken(api: FakeBlockedApi) -> int:
+    return [path for path, _ in api.asked].count(CHANGES)
+
+
+def test_the_list_and_then_each_change(api: FakeBlockedApi) -> None:
+    api.block("alice")
+    api.block("203.0.113.9", "2001:db8:1:2::/64", subject_type="ip", for_s=None)
+    with BlockedClient(api.url) as client:
+        assert client.wait_until_ready(10)
+        assert client.blocked("user") == ["alice"]
+        api.block("bob")
+        api.unblock("alice")
+        followed(client, api)
+        assert client.blocked("user") == ["bob"]
+        assert client.is_blocked(user=" BOB ")
+        assert not client.is_blocked(user="alice")
+        assert client.is_blocked(ip="::ffff:203.0.113.9")
+        assert client.is_blocked(ip="2001:db8:1:2:3::4")
+        assert not client.is_blocked(ip="2001:db8:1:3::4")
+        assert client.is_blocked("alice", "203.0.113.9")
+        assert client.is_blocked("bob", "198.51.100.1")
+        assert not client.is_blocked()
+        status = client.status
+    assert (status.state, status.users, status.ips, status.malformed) == ("complete", 1, 2, 0)
+    assert status.age_s is not None
+    assert status.age_s < 5
+    assert lists_taken(api) == 1
+
+
+def test_what_cannot_be_a_subject_is_not_blocked(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    api.block("alice")
+    followed(client, api)
+    for name in ("", " ", "\0", "\ud800", "a" * 1_025, "a" * 1_000_000, "\u0301" * 1_000_000):
+        assert not client.is_blocked(user=name, ip=name)
+        assert client.block_of(user=name, ip=name) is None
+
+
+def test_a_name_too_long_to_remember_is_found_all_the_same(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    api.block("a" * 1_000)
+    followed(client, api)
+    assert client.is_blocked("A" * 1_000)
+
+
+def test_the_block_that_ends_last_is_told(api: FakeBlockedApi, client: BlockedClient) -> None:
+    api.block("alice", for_s=60)
+    api.block("bob", for_s=None)
+    api.block("203.0.113.9", subject_type="ip", for_s=120)
+    followed(client, api)
+    told = client.block_of("ALICE", "203.0.113.9")
+    assert told is not None
+    assert (told.subject_type, told.subject, told.rule) == ("ip", "203.0.113.9", "user-failures")
+    assert told.until is not None
+    assert 110 < told.until.timestamp() - time.time() < 121
+    assert client.block_of("bob", "203.0.113.9") == Block("user", "bob", None, "user-failures")
+    assert client.block_of("carol", "203.0.113.8") is None
+
+
+def test_a_block_ends_at_its_end_though_nobody_tells(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    api.block("alice", for_s=0.6)
+    followed(client, api)
+    assert client.is_blocked("alice")
+    eventually(lambda: not client.is_blocked("alice"), within_s=5)
+    assert client.block_of("alice") is None
+    assert client.status.users == 1  # still held: the server has not told
+
+
+@pytest.mark.parametrize(("when_unknown", "blocked"), [("allow", False), ("refuse", True)])
+def test_before_the_first_list_the_setting_decides(when_unknown: str, *, blocked: bool) -> None:
+    nobody = FakeBlockedApi()
+    with nobody.serving():
+        pass  # now its port answers nobody
+    with BlockedClient(nobody.url, when_unknown=when_unknown) as client:  # type: ignore[arg-type]
+        assert not client.wait_until_ready(0.1)
+        assert not client.is_ready
+        assert client.is_blocked("alice") is blocked
+        assert client.block_of("alice") is None
+        assert client.status.state == "unreachable"
+        assert client.status.age_s is None
+        eventually(lambda: client.status.problem is not None, within_s=5)
+        with nobody.serving():
+            assert client.wait_until_ready(20)
+            assert not client.is_blocked("alice")
+
+
+def test_an_outage_is_answered_from_the_copy(caplog: pytest.LogCaptureFixture) -> None:
+    api = FakeBlockedApi()
+    with api.serving():
+        api.block("alice")
+        client = BlockedClient(api.url).start()
+        followed(client, api)
+    try:
+        eventually(lambda: client.status.state == "unreachable", within_s=10)
+        assert client.status.problem is not None
+        assert client.is_blocked("alice")
+        api.block("bob")
+        api.unblock("alice")
+        with api.serving():
+            followed(client, api)
+            assert client.blocked("user") == ["bob"]
+            assert client.status.state == "complete"
+            assert client.status.full_lists == 1  # resumed, not taken anew
+            last_id = api.asked[-1][1]["Last-Event-ID"]
+            assert last_id == "1-1"
+    finally:
+        client.close()
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert 1 <= len(warnings) <= 3  # one a change of the problem, not one a try
+
+
+def test_a_connection_that_says_nothing_is_given_up() -> None:
+    with FakeBlockedApi(beat_s=None).serving() as api:
+        with BlockedClient(api.url, silence_s=0.3) as client:
+            assert client.wait_until_ready(10)
+            eventually(lambda: client.status.connections >= 2, within_s=10)
+            api.block("alice")
+            eventually(lambda: client.is_blocked("alice"), within_s=10)
+        assert client.status.malformed == 0
+        assert client.status.full_lists == 1
+
+
+def test_comments_keep_a_connection(api: FakeBlockedApi) -> None:
+    with BlockedClient(api.url, silence_s=0.5) as client:
+        followed(client, api)
+        time.sleep(1.5)  # three times the silence that would end it
+        assert client.status.connections == 1
+
+
+def test_another_list_is_taken_whole(api: FakeBlockedApi, client: BlockedClient) -> None:
+    api.block("alice", "bob")
+    followed(client, api)
+    api.entries.clear()
+    api.epoch = 2
+    api.block("carol")
+    api.say(api.reset_event())
+    followed(client, api)
+    assert client.blocked("user") == ["carol"]
+
+
+def test_nobody_goes_free_while_an_emptied_list_refills(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    api.block("alice", "bob")
+    api.block("brief", for_s=1)
+    followed(client, api)
+    api.empty()
+    followed(client, api)
+    assert client.status.state == "refilling"
+    api.block("carol")
+    api.unblock("bob")
+    followed(client, api)
+    assert {"alice", "bob", "carol"} <= set(client.blocked("user"))
+    eventually(lambda: not client.is_blocked("brief"), within_s=5)
+    api.block("alice")
+    api.say_status("complete")
+    eventually(lambda: client.blocked("user") == ["alice", "carol"], within_s=10)
+    eventually(lambda: client.status.state == "complete", within_s=10)
+
+
+def test_a_list_that_was_always_complete_is_not_taken_again(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    api.block("alice")
+    followed(client, api)
+    for status, redis in (("stale", "ok"), ("complete", "ok"), ("complete", "down")):
+        api.say_status(status, redis)
+        state = "stale" if redis == "down" else status
+        eventually(lambda state=state: client.status.state == state, within_s=5)  # type: ignore[misc]
+    assert lists_taken(api) == 1
+
+
+MALFORMED = {
+    "no JSON": b"event: change\ndata: {alice\n\n",
+    "another form": b'event: change\ndata: {"added":"alice"}\n\n',
+    "no version": b'data: {"full":false,"added":[],"changed":[],"removed":[]}\nevent: change\n\n',
+    "no status": b'event: status\ndata: {"status":"alice"}\n\n',
+    "no UTF-8": b"event: change\ndata: alice\xff\n\n",
+    "deep": b"event: change\ndata: " + b"[" * 100_000 + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("malformed", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_event_is_counted_and_the_list_taken_again(
+    api: FakeBlockedApi,
+    client: BlockedClient,
+    caplog: pytest.LogCaptureFixture,
+    malformed: bytes,
+) -> None:
+    api.block("alice")
+    followed(client, api)
+    api.say(malformed)
+    eventually(lambda: client.status.malformed == 1, within_s=5)
+    assert client.is_blocked("alice")
+    eventually(lambda: lists_taken(api) == 2, within_s=10)
+    api.block("bob")
+    followed(client, api)
+    assert client.blocked("user") == ["alice", "bob"]
+    assert "malformed" in caplog.text
+    assert "alice" not in caplog.text
+
+
+ODD_ANSWERS = {
+    "error": (500, {}, b"oops"),
+    "no JSON": (200, {"Block-List-Status": "complete"}, b"<html>alice</html>"),
+    "no status": (
+        200,
+        {},
+        b'{"version":"1-1","full":true,"added":[],"changed":[],"removed":[]}',
+    ),
+    "not full": (
+        200,
+        {"Block-List-Status": "complete"},
+        b'{"version":"1-1","full":false,"added":[],"changed":[],"removed":[]}',
+    ),
+    "elsewhere": (302, {"Location": "http://127.0.0.1:1/"}, b""),
+    "no gzip": (200, {"Block-List-Status": "complete", "Content-Encoding": "gzip"}, b"{}"),
+}
+
+
+@pytest.mark.parametrize("answer", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+def test_an_odd_answer_changes_nothing_and_is_asked_for_again(
+    api: FakeBlockedApi, client: BlockedClient, answer: tuple[int, dict[str, str], bytes]
+) -> None:
+    api.block("alice")
+    followed(client, api)
+    api.instead[CHANGES] = answer
+    api.say(api.reset_event())
+    eventually(lambda: client.status.state == "unreachable", within_s=10)
+    assert client.is_blocked("alice")
+    del api.instead[CHANGES]
+    followed(client, api)
+    assert client.status.state == "complete"
+
+
+@pytest.mark.parametrize("status", [400, 410])
+def test_a_version_that_is_not_known_any_more_means_the_full_list(
+    api: FakeBlockedApi, client: BlockedClient, status: int
+) -> None:
+    followed(client, api)
+    api.instead[STREAM] = (status, {}, b"{}")
+    api.hang_up()
+    eventually(lambda: lists_taken(api) >= 2, within_s=10)
+    del api.instead[STREAM]
+    followed(client, api)
+
+
+def test_retry_after_is_heeded(api: FakeBlockedApi) -> None:
+    api.instead[CHANGES] = (503, {"Retry-After": "2"}, b"{}")
+    with BlockedClient(api.url) as client:
+        eventually(lambda: client.status.problem == "HTTP 503", within_s=5)
+        began = time.monotonic()
+        del api.instead[CHANGES]
+        assert client.wait_until_ready(10)
+        assert time.monotonic() - began > 1
+
+
+def test_a_token_is_sent_and_a_wrong_one_told() -> None:
+    with FakeBlockedApi(token="right").serving() as api:
+        with BlockedClient(api.url, "right") as client:
+            followed(client, api)
+        with BlockedClient(api.url, "wrong") as client:
+            eventually(lambda: client.status.problem == "HTTP 401", within_s=5)
+            assert not client.is_ready
+
+
+def test_a_token_is_not_sent_to_where_the_server_points(api: FakeBlockedApi) -> None:
+    elsewhere = {"Location": f"{api.url}{CHANGES}"}
+    with FakeBlockedApi(token="right").serving() as first:
+        first.instead[CHANGES] = (302, elsewhere, b"")
+        with BlockedClient(first.url, "right") as client:
+            eventually(lambda: client.status.problem == "HTTP 302", within_s=5)
+    assert api.asked == []
+
+
+def test_a_list_that_travels_packed_is_read(api: FakeBlockedApi) -> None:
+    api.block(*(f"user{number}" for number in range(5_000)))
+    packed = gzip.compress(api.full())
+    api.instead[CHANGES] = (
+        200,
+        {"Block-List-Status": "complete", "Content-Encoding": "gzip"},
+        packed,
+    )
+    with BlockedClient(api.url) as client:
+        followed(client, api)
+        assert client.status.users == 5_000
+
+
+def test_closing_is_quick_in_every_state(api: FakeBlockedApi) -> None:
+    api.beat_s = None
+    following = BlockedClient(api.url).start()
+    followed(following, api)
+    waiting = BlockedClient("http://127.0.0.1:1").start()
+    eventually(lambda: waiting.status.problem is not None, within_s=5)
+    for client in (following, waiting):
+        began = time.monotonic()
+        client.close()
+        assert time.monotonic() - began < 1
+        assert client._thread is not None
+        assert not client._thread.is_alive()
+        with pytest.raises(RuntimeError, match="closed"):
+            client.start()
+    assert following.status.state == "unreachable"
+
+
+def test_readers_see_no_gap_while_lists_are_taken(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    api.block("alice", *(f"user{number}" for number in range(2_000)))
+    followed(client, api)
+    missed: list[int] = []
+    ending = threading.Event()
+
+    def read() -> None:
+        while not ending.is_set():
+            if not client.is_blocked("Alice"):
+                missed.append(1)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for number in range(4):
+        api.say(api.reset_event())
+        api.block(f"more{number}")
+        followed(client, api)
+    ending.set()
+    for reader in readers:
+        reader.join()
+    assert missed == []
+
+
+def test_the_example_refuses_who_is_blocked(api: FakeBlockedApi) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "flask", "--app", str(REPOSITORY / "examples/flask_login.py")),
+            *("run", "--port", str(port)),
+        ],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "BLOCKED_API_URL": api.url},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+
+    def told(path: str) -> bool:
+        try:
+            return bool(requests.get(url + path, timeout=5).json()["list"] == "complete")
+        except requests.ConnectionError:
+            return False
+
+    def login(name: str) -> requests.Response:
+        return requests.post(f"{url}/login", json={"user": name, "pass": "guess"}, timeout=5)
+
+    try:
+        eventually(lambda: told("/status"), within_s=20)
+        assert login("alice").json() == {"success": True, "user": "alice"}
+        api.block("alice")
+        eventually(lambda: login("ALICE").status_code == 403, within_s=10)
+        refused = login("alice")
+        until = api.entries["user", "alice"]["blocked_until"]
+        assert refused.json() == {"error": "User blocked", "blocked_until": until}
+        assert login("bob").status_code == 200
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+FORKS = """
+import os, sys, time
+from blocked_client import BlockedClient
+
+client = BlockedClient(sys.argv[1]).start()
+assert client.wait_until_ready(10)
+while client.status.state != "complete":
+    time.sleep(0.01)
+child = os.fork()
+if child == 0:
+    assert client.status.state == "unreachable"
+    client.start()
+    while client.status.state != "complete":
+        time.sleep(0.01)
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), client.status.state)
+"""
+
+
+def test_a_fork_knows_that_it_hears_nothing_and_may_start_anew(api: FakeBlockedApi) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKS, api.url]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    told = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (told.stdout, told.stderr) == ("7 complete\n", "")
