@@ -210,6 +210,20 @@ def test_time_left_runs_down_and_the_row_goes_when_it_ends(
         expect(page.locator(".events li").first).to_contain_text("expired")
 
 
+def test_a_row_goes_at_its_end_though_nothing_answers(
+    browser: Browser, dashboard: str, detector: Detector
+) -> None:
+    entry = detector.block(user("brief"), for_ms=6_000)
+    assert entry.until is not None
+    with tab(browser, dashboard) as page:
+        page.route("**/blocked/stream", lambda route: route.abort())
+        page.goto(dashboard)
+        expect(rows(page)).to_have_count(1)
+        page.route("**/blocked/**", lambda route: route.abort())
+        expect(rows(page)).to_have_count(0, timeout=7_000)
+        assert 0 <= now_ms() - entry.until < 1_500
+
+
 def test_hostile_names_are_only_text(browser: Browser, dashboard: str, detector: Detector) -> None:
     since = now_ms() - 100_000
     keys = [user_key(name) for name in HOSTILE]
@@ -303,6 +317,8 @@ def test_unblock_asks_the_login_api_with_the_operators_token(
         page.get_by_role("button", name="Unblock…").click()
         dialog = page.get_by_role("dialog")
         _fill_unblock(dialog, "operators-token")
+        remaining = page.locator(".remaining")
+        expect(remaining).not_to_have_text(remaining.inner_text())  # a second on, it is drawn again
         dialog.get_by_role("button", name="Unblock").click()
         expect(dialog.get_by_role("status")).to_contain_text("Accepted.")
         asked = {"subject_type": "user", "subject": "alice", "by": "eve", "reason": "called us"}
