@@ -87,6 +87,9 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 128
 
+    def handle_error(self, *_: object) -> None:
+        """Who goes away, or says nothing for too long, is no error to write down."""
+
 
 class _QuietHandler(WSGIRequestHandler):
     """Writes no log: it would hold names. Does not wait for ever."""

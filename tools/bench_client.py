@@ -7,23 +7,16 @@ All of it shares the machine's cores.
 """
 
 import argparse
-import hashlib
 import multiprocessing
-import os
 import random
-import secrets
 import signal
-import string
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Final, NamedTuple, Self
 
@@ -32,13 +25,11 @@ import redis
 import requests
 
 from blocked_client import BlockedClient
-from flink_jobs.heartbeat import RedisHeartbeat, server_run_id
 from flink_jobs.redis_writer import RedisBlockWriter
 from login_blocking.blocks import TOMBSTONE_KEPT_MS, RedisEntry
-from login_blocking.names import BLOCK_STATE
 from login_blocking.subjects import Subject
-from tools.stack import binaries
-from tools.stack.layout import ROOT, Ports
+from tools import list_servers
+from tools.stack.layout import ROOT
 
 _READY_WITHIN_S: Final = 60.0
 _EQUAL_WITHIN_S: Final = 30.0
@@ -52,6 +43,8 @@ _PROBE_POLL_S: Final = 0.0002
 _LONG_MS: Final = 24 * 3_600_000
 _BRIEF_MS: Final = 2_000
 _RULE: Final = "user-failures"
+_AT_ONCE: Final = 500
+_SCRIPT: Final = (ROOT / "redis" / "apply_block.lua").read_text(encoding="utf-8")
 _TARGET_NS: Final = 2_000
 
 
@@ -63,21 +56,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=30, help="of changes, in all")
     parser.add_argument("--checkpoints", type=int, default=3, help="pauses for a comparison")
     arguments = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-client-") as folder,
-        _servers(Path(folder)) as servers,
-        _writer(servers) as writer,
-    ):
-        return _bench(servers, writer, arguments)
+    with list_servers.redis_server() as stack:
+        list_servers.report(stack)
+        with (
+            list_servers.blocked_api(stack, {}),
+            _writer(stack.redis_url("detector")) as writer,
+        ):
+            return _bench(stack.blocked_url, writer, arguments)
 
 
-def _bench(servers: "_Servers", writer: Connection, arguments: argparse.Namespace) -> int:
+def _bench(url: str, writer: Connection, arguments: argparse.Namespace) -> int:
     for filled in _filling(writer, arguments.blocks):
         _progress(f"{filled:,} of {arguments.blocks:,} blocks written")
     _progress("")
     before_bytes = psutil.Process().memory_info().rss
     began_s = time.monotonic()
-    with BlockedClient(servers.api_url) as client:
+    with BlockedClient(url) as client:
         if not client.wait_until_ready(_READY_WITHIN_S) or not client.status.users:
             print(f"no list: {client.status}")
             return 1
@@ -87,7 +81,7 @@ def _bench(servers: "_Servers", writer: Connection, arguments: argparse.Namespac
         reader = _Reader(client, arguments.blocks)
         _print_batches("nothing else going on", reader.ask(_QUIET_BATCHES))
         with reader:
-            equal = _follow(servers, client, writer, reader, arguments)
+            equal = _follow(url, client, writer, reader, arguments)
         _print_memory("in the end", before_bytes)
         cold_ns = _cold_ns(client)
         status = client.status
@@ -100,7 +94,7 @@ def _bench(servers: "_Servers", writer: Connection, arguments: argparse.Namespac
 
 
 def _follow(
-    servers: "_Servers",
+    url: str,
     client: BlockedClient,
     writer: Connection,
     reader: "_Reader",
@@ -117,7 +111,7 @@ def _follow(
         written, took_s, sent_s = writer.recv()
         paused_s = time.monotonic()
         reader.sent_s += sent_s
-        same = _becomes_equal(servers, client)
+        same = _becomes_equal(url, client)
         equal = equal and same
         users, ips = len(client.blocked("user")), len(client.blocked("ip"))
         _progress("")
@@ -127,12 +121,12 @@ def _follow(
     return equal
 
 
-def _becomes_equal(servers: "_Servers", client: BlockedClient) -> bool:
+def _becomes_equal(url: str, client: BlockedClient) -> bool:
     """Whether copy and server come to show the same at one version (ends may fall in between)."""
     deadline_s = time.monotonic() + _EQUAL_WITHIN_S
     while time.monotonic() < deadline_s:
-        users = requests.get(f"{servers.api_url}/blocked", timeout=30)
-        ips = requests.get(f"{servers.api_url}/blocked/ips", timeout=30)
+        users = requests.get(f"{url}/blocked", timeout=30)
+        ips = requests.get(f"{url}/blocked/ips", timeout=30)
         version = client.status.version
         reached = {version} == {it.headers["Block-List-Version"] for it in (users, ips)}
         if reached and client.blocked("user") == users.json()["users-blocked"]:
@@ -260,11 +254,9 @@ def _filling(writer: Connection, blocks: int) -> Iterator[int]:
 
 
 @contextmanager
-def _writer(servers: "_Servers") -> Iterator[Connection]:
+def _writer(redis_url: str) -> Iterator[Connection]:
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=_write, args=(servers.redis_url("detector"), servers.redis_url("admin"), there)
-    )
+    process = multiprocessing.get_context("spawn").Process(target=_write, args=(redis_url, there))
     process.start()
     there.close()
     try:
@@ -277,11 +269,10 @@ def _writer(servers: "_Servers") -> Iterator[Connection]:
             process.join()
 
 
-def _write(url: str, admin_url: str, orders: Connection) -> None:
-    """Does what it is told until the other end is closed, and reports as the detector does."""
+def _write(redis_url: str, orders: Connection) -> None:
+    """Does what it is told until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    writer = RedisBlockWriter(url, _script("apply_block.lua"), timeout_s=5)
-    threading.Thread(target=_beat, args=(url,), daemon=True).start()
+    writer = RedisBlockWriter(redis_url, _SCRIPT, timeout_s=5)
     changes = _Changes()
     while True:
         try:
@@ -290,31 +281,17 @@ def _write(url: str, admin_url: str, orders: Connection) -> None:
             writer.close()
             return
         if order[0] == "fill":
-            _fill(writer, admin_url, changes, order[1], orders)
+            _fill(redis_url, changes, order[1], orders)
         else:
             orders.send(_change_for(writer, changes, *order[1:]))
 
 
-def _beat(url: str) -> None:
-    heartbeat = RedisHeartbeat(url, _script("heartbeat.lua"), timeout_s=5)
-    while True:
-        heartbeat.beat(0)
-        time.sleep(1)
-
-
-def _fill(
-    writer: RedisBlockWriter, admin_url: str, changes: "_Changes", blocks: int, told: Connection
-) -> None:
-    with redis.Redis.from_url(admin_url) as admin:
-        rebuilt = admin.register_script(_script("rebuilt.lua"))
-        run_id = server_run_id(admin)
-        generation = rebuilt([BLOCK_STATE], [run_id, ""])
-        for number in range(blocks):
-            writer.apply(*changes.first(number))
-            if number % 1_000 == 0:
-                told.send(number)
-        rebuilt([BLOCK_STATE], [run_id, generation])
-    told.send(blocks)
+def _fill(redis_url: str, changes: "_Changes", blocks: int, told: Connection) -> None:
+    with redis.Redis.from_url(redis_url) as detector:
+        for start in range(0, blocks, _AT_ONCE):
+            numbers = range(start, min(start + _AT_ONCE, blocks))
+            list_servers.apply(detector, [changes.first(number) for number in numbers])
+            told.send(numbers.stop)
 
 
 def _change_for(
@@ -334,7 +311,8 @@ def _change_for(
             sent_s.append(time.monotonic())
         else:
             change = changes.next()
-        writer.apply(*change)
+        subject, entry = change
+        writer.apply(subject, {_RULE: entry})
     return wanted, time.monotonic() - began_s, sent_s
 
 
@@ -348,20 +326,20 @@ class _Changes:
         self._names = 0
         self._probes = 0
 
-    def first(self, number: int) -> tuple[Subject, dict[str, RedisEntry]]:
+    def first(self, number: int) -> tuple[Subject, RedisEntry]:
         """One of the blocks at the start: a tenth are addresses."""
         if number % 10 == 0:
             self._names += 1
             return self._block(Subject("ip", _address(number)), _LONG_MS)
         return self._block(self._new_user(), _LONG_MS)
 
-    def probe(self) -> tuple[Subject, dict[str, RedisEntry]]:
+    def probe(self) -> tuple[Subject, RedisEntry]:
         """A new block whose name the reader knows beforehand."""
         subject = Subject("user", _probe(self._probes))
         self._probes += 1
         return self._block(subject, _LONG_MS, lasting=False)
 
-    def next(self) -> tuple[Subject, dict[str, RedisEntry]]:
+    def next(self) -> tuple[Subject, RedisEntry]:
         """A new block, an unblock, another end, or a block that ends soon."""
         what = self._chance.random()
         if what < 0.35:  # noqa: PLR2004 — shares of the mixture
@@ -382,7 +360,7 @@ class _Changes:
 
     def _block(
         self, subject: Subject, for_ms: int, *, lasting: bool = True
-    ) -> tuple[Subject, dict[str, RedisEntry]]:
+    ) -> tuple[Subject, RedisEntry]:
         now = time.time_ns() // 1_000_000
         until = now + for_ms
         entry = RedisEntry(
@@ -393,91 +371,19 @@ class _Changes:
             if subject not in self._standing:
                 self._subjects.append(subject)
             self._standing[subject] = entry
-        return subject, {_RULE: entry}
+        return subject, entry
 
-    def _unblock(self, subject: Subject) -> tuple[Subject, dict[str, RedisEntry]]:
+    def _unblock(self, subject: Subject) -> tuple[Subject, RedisEntry]:
         now = time.time_ns() // 1_000_000
         entry = replace(
             self._standing.pop(subject), version=2 * now + 1, until=now, unblocked=True,
             keep_until=now + TOMBSTONE_KEPT_MS,
         )  # fmt: skip
-        return subject, {_RULE: entry}
+        return subject, entry
 
 
 def _address(number: int) -> str:
     return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-
-
-# The servers.
-
-
-@dataclass(frozen=True, slots=True)
-class _Servers:
-    api_url: str
-    redis_port: int
-    passwords: dict[str, str]
-
-    def redis_url(self, user: str) -> str:
-        return f"redis://{user}:{self.passwords[user]}@127.0.0.1:{self.redis_port}/0"
-
-
-@contextmanager
-def _servers(folder: Path) -> Iterator[_Servers]:
-    ports = Ports.free()
-    users = ("admin", "detector", "login_api", "blocked_api")
-    passwords = {user: secrets.token_hex(16) for user in users}
-    servers = _Servers(f"http://127.0.0.1:{ports.blocked_api}", ports.redis, passwords)
-    hashes = {
-        f"{user.upper()}_PASSWORD_SHA256": hashlib.sha256(password.encode()).hexdigest()
-        for user, password in passwords.items()
-    }
-    template = string.Template((ROOT / "redis" / "users.acl").read_text())
-    (folder / "users.acl").write_text(template.substitute(hashes))
-    redis_command = [
-        binaries.redis_server(), str(ROOT / "redis" / "redis.conf"), "--port", str(ports.redis),
-        "--dir", str(folder), "--aclfile", str(folder / "users.acl"),
-    ]  # fmt: skip
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "BLOCKED_API_PORT": str(ports.blocked_api),
-        "BLOCKED_API_REDIS_URL": servers.redis_url("blocked_api"),
-    }
-    api_command = [binaries.python(), "-m", "blocked_api"]
-    with _running(redis_command, dict(os.environ)), _running(api_command, environment):
-        deadline_s = time.monotonic() + _READY_WITHIN_S
-        while not _is_healthy(servers.api_url):
-            if time.monotonic() > deadline_s:
-                raise TimeoutError("the Blocked API does not answer")
-            time.sleep(0.1)
-        yield servers
-
-
-@contextmanager
-def _running(command: list[str], environment: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/healthz", timeout=5).ok
-    except requests.ConnectionError:
-        return False
-
-
-def _script(name: str) -> str:
-    return (ROOT / "redis" / name).read_text()
 
 
 if __name__ == "__main__":
