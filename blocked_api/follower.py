@@ -20,6 +20,8 @@ WAIT_MS: Final = 200
 _CAUGHT_UP_WITHIN_S: Final = 0.25
 _COUNTED_EVERY_S: Final = 30.0
 _STATE_EVERY_S: Final = 0.5
+_SETTLED_EVERY: Final = 10_000
+"""Changes."""
 _RETRY_S: Final = (0.05, 1.0)
 
 T = TypeVar("T")
@@ -81,11 +83,19 @@ class Follower:
     """One thread that follows the changes in Redis; any thread may `read` the list.
 
     A change that is missing, another generation of the list, or a count that differs from Redis'
-    own make it read everything anew.
+    own make it read everything anew. `settle` is called whenever much has been put into memory that
+    will stay there.
     """
 
-    def __init__(self, feed: Feed, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        clock: Callable[[], int] = now_ms,
+        settle: Callable[[], object] = lambda: None,
+    ) -> None:
         self._feed = feed
+        self._settle = settle
+        self._changes_to_settle = 0
         self._clock = clock
         self._condition = threading.Condition()
         self._blocks: BlockList | None = None
@@ -186,6 +196,10 @@ class Follower:
             if changes:
                 self._condition.notify_all()
             self._tell_ends(blocks)
+        self._changes_to_settle += len(changes)
+        if self._changes_to_settle >= _SETTLED_EVERY:
+            self._changes_to_settle = 0
+            self._settle()
         if moment_s >= self._counted_at_s + _COUNTED_EVERY_S:
             self._counted_at_s = moment_s
             self._compare_counts(blocks)
@@ -199,6 +213,7 @@ class Follower:
             self._tell(Told(blocks.version, None))
             self._condition.notify_all()
         self._counted_at_s = time.monotonic()
+        self._settle()
         _log.info("list read", subjects=len(blocks), ms=round(1_000 * (time.monotonic() - began_s)))
 
     def _missing(self) -> None:

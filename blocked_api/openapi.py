@@ -30,6 +30,10 @@ _MOMENT: Final = {"type": "string", "format": "date-time"}
 _MOMENT_OR_NULL: Final = {"type": ["string", "null"], "format": "date-time"}
 _COUNTS: Final = {"type": "object", "additionalProperties": {"type": "integer"}}
 _TYPE: Final = {"enum": ["user", "ip"]}
+_VERSION: Final = {
+    "type": "string",
+    "pattern": r"^[0-9]{1,20}\.[0-9]{1,20}-[0-9]{1,20}\.[0-9]{1,20}$",
+}
 _CURSOR: Final = {"name": "cursor", "in": "query", "schema": {"type": "string"}}
 
 
@@ -56,8 +60,14 @@ def _paths() -> dict[str, Any]:
     return {
         "/blocked": _list("Blocked users, sorted", "Users", page),
         "/blocked/ips": _list("Blocked addresses, sorted", "Addresses", page),
-        "/blocked/users/{user}": _one("The blocks of a user", "user"),
-        "/blocked/ips/{ip}": _one("The blocks of an address", "ip"),
+        "/blocked/users/{user}": _one(
+            "The blocks of a user", "user", {"type": "string", "minLength": 1}
+        ),
+        "/blocked/ips/{ip}": _one(
+            "The blocks of an address, or of its IPv6 /64",
+            "ip",
+            {"anyOf": [{"type": "string", "format": kind} for kind in ("ipv4", "ipv6")]},
+        ),
         "/blocked/check": {"post": _check()},
         "/blocked/changes": _get(
             "All blocks, or what differs since a version",
@@ -67,7 +77,7 @@ def _paths() -> dict[str, Any]:
                 "410": _answer("The version is too old or of another list", "Error", _STATE),
                 **_list_refusals(),
             },
-            [{"name": "since", "in": "query", "schema": {"type": "string"}}],
+            [{"name": "since", "in": "query", "schema": _VERSION}],
         ),
         "/blocked/stream": _get(
             "Changes as server-sent events",
@@ -80,8 +90,8 @@ def _paths() -> dict[str, Any]:
                 **_refusals("400", "503"),
             },
             [
-                {"name": "since", "in": "query", "schema": {"type": "string"}},
-                {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
+                {"name": "since", "in": "query", "schema": _VERSION},
+                {"name": "Last-Event-ID", "in": "header", "schema": _VERSION},
             ],
         ),
         "/blocked/subjects": _get(
@@ -161,15 +171,16 @@ def _list(summary: str, schema: str, parameters: list[dict[str, Any]]) -> dict[s
     return _get(summary, responses, parameters)
 
 
-def _one(summary: str, name: str) -> dict[str, Any]:
+def _one(summary: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
     parameter = {
         "name": name,
         "in": "path",
         "required": True,
-        "schema": {"type": "string", "minLength": 1},
+        "schema": schema,
     }
     responses = {
         "200": _answer("Blocked", "Subject", _STATE),
+        # A name that holds no character at all is no path of this call.
         "404": _answer("Not blocked", "Error"),
         **_refusals("400", "503"),
     }

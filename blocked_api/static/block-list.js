@@ -33,6 +33,12 @@ export function BlockList({ live, summary, view, setView }) {
     if (refusedCursor) setView((last) => ({ ...last, cursors: [null] }));
   }, [refusedCursor]);
 
+  // What was asked for is spoken once it is there, and not what changes by itself afterwards.
+  const [spoken, setSpoken] = useState('');
+  useEffect(() => {
+    if (list.body) setSpoken(rows.length === 1 ? '1 block shown.' : `${rows.length} blocks shown.`);
+  }, [list.path]);
+
   const setFilter = (change) => setView((last) => ({ ...last, ...change, cursors: [null] }));
   const next = () => setView((last) => ({ ...last, cursors: [...last.cursors, list.body.next] }));
   const previous = () => setView((last) => ({ ...last, cursors: last.cursors.slice(0, -1) }));
@@ -41,6 +47,7 @@ export function BlockList({ live, summary, view, setView }) {
     <h2 id="list-title">Blocked now</h2>
     <${Filters} filter=${filter} setFilter=${setFilter}
       rules=${Object.keys(summary.body?.by_rule ?? {}).sort()} />
+    <p class="hidden" aria-live="polite">${spoken}</p>
     ${list.error && !refusedCursor && html`<${Failure} error=${list.error} readAgain=${list.refreshNow}>
       ${rows.length > 0 && 'Below is what was read last.'}<//>`}
     ${list.body === undefined && !list.error && html`<p class="empty">Loading…</p>`}

@@ -5,33 +5,34 @@ import { hourAndMinute } from './moments.js';
 // As many colours as dashboard.css has: --series-0 to --series-7; the last is for all further rules.
 const SERIES = 8;
 
-// [{rule, counts, total}]: one a rule by name, the surplus as one.
+// In the order in which this page met them: a rule keeps its colour when another one comes.
+const met = [];
+
+// [{rule, slot, counts, total}]: one a rule, the surplus as one; `slot` is the colour.
 function seriesOf(begun) {
   const rules = [...new Set(begun.flatMap(({ by_rule: byRule }) => Object.keys(byRule)))].sort();
-  const all = rules.map((rule) => ({
-    rule, counts: begun.map(({ by_rule: byRule }) => byRule[rule] ?? 0),
-  }));
-  const shown = all.length > SERIES ? all.slice(0, SERIES - 1) : all;
-  const rest = all.slice(shown.length);
-  if (rest.length) {
-    shown.push({
-      rule: `${rest.length} further rules`,
-      counts: begun.map((_, at) => rest.reduce((sum, { counts }) => sum + counts[at], 0)),
-    });
-  }
-  return shown.map((one) => ({ ...one, total: one.counts.reduce((sum, n) => sum + n, 0) }));
+  met.push(...rules.filter((rule) => !met.includes(rule)));
+  const slots = Array.from({ length: SERIES }, () => []);
+  rules.forEach((rule) => slots[Math.min(met.indexOf(rule), SERIES - 1)].push(rule));
+  return slots.map((named, slot) => {
+    const counts = begun.map(({ by_rule: byRule }) => sum(named.map((rule) => byRule[rule] ?? 0)));
+    const rule = named.length === 1 ? named[0] : `${named.length} further rules`;
+    return { rule, slot, counts, total: sum(counts) };
+  }).filter((_, slot) => slots[slot].length > 0);
 }
+
+const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 
 export function HourChart({ summary }) {
   const begun = summary.body?.begun ?? [];
   const series = seriesOf(begun);
-  const total = series.reduce((sum, one) => sum + one.total, 0);
+  const total = sum(series.map((one) => one.total));
   return html`<section class="hour" aria-labelledby="hour-title">
     <h2 id="hour-title">Blocks begun in the last hour
       ${' '}<span class="count">${summary.body ? total.toLocaleString() : ''}</span></h2>
-    <ul class="legend">${series.map(({ rule, total: sum }, at) => html`
-      <li key=${rule}><span class=${`swatch series-${at}`} aria-hidden="true"></span>
-        ${rule} <span class="count">${sum.toLocaleString()}</span></li>`)}
+    <ul class="legend">${series.map((one) => html`
+      <li key=${one.rule}><span class=${`swatch series-${one.slot}`} aria-hidden="true"></span>
+        ${one.rule} <span class="count">${one.total.toLocaleString()}</span></li>`)}
     </ul>
     <${Bars} begun=${begun} series=${series} total=${total} />
     <${MinuteTable} begun=${begun} series=${series} />
@@ -63,7 +64,7 @@ function Bars({ begun, series, total }) {
   useEffect(() => {
     if (chart.current) draw(chart.current, latest.current.begun, latest.current.series);
   }, [wanted]);
-  const parts = series.map(({ rule, total: sum }) => `${rule} ${sum}`).join(', ');
+  const parts = series.map((one) => `${one.rule} ${one.total}`).join(', ');
   return html`<div class="bars">
     <canvas ref=${canvas} role="img"
       aria-label=${`Bar chart by minute: ${total} blocks begun${parts && `; ${parts}`}. The table below says the same.`}>
@@ -97,8 +98,8 @@ function emptyChart() {
 
 function draw(chart, begun, series) {
   chart.data.labels = begun.map(({ minute }) => hourAndMinute(minute));
-  chart.data.datasets = series.map(({ rule, counts }) => ({
-    label: rule, data: counts, barPercentage: 0.85, categoryPercentage: 1,
+  chart.data.datasets = series.map(({ rule, slot, counts }) => ({
+    label: rule, slot, data: counts, barPercentage: 0.85, categoryPercentage: 1,
   }));
   paint(chart);
   chart.update('none');
@@ -107,7 +108,7 @@ function draw(chart, begun, series) {
 function paint(chart) {
   const computed = getComputedStyle(document.documentElement);
   const colour = (name) => computed.getPropertyValue(name).trim();
-  chart.data.datasets.forEach((dataset, at) => { dataset.backgroundColor = colour(`--series-${at}`); });
+  chart.data.datasets.forEach((dataset) => { dataset.backgroundColor = colour(`--series-${dataset.slot}`); });
   const { x, y } = chart.options.scales;
   x.ticks.color = y.ticks.color = colour('--quiet');
   x.border = y.border = { color: colour('--line') };
@@ -121,7 +122,7 @@ function MinuteTable({ begun, series }) {
   return html`<details>
     <summary>As a table</summary>
     ${rows.length === 0 ? html`<p class="quiet">No block began in the last hour.</p>` : html`
-    <div class="scrolls" tabindex="0" role="region" aria-label="Blocks begun by minute">
+    <div class="scrolls" tabindex="0" role="group" aria-label="Blocks begun by minute">
       <table>
         <caption>Blocks begun by minute and rule, newest first; minutes without a block are left out.</caption>
         <thead><tr><th scope="col">Minute</th>

@@ -45,7 +45,7 @@ function Blocks({ blocks, time }) {
   return html`<section aria-labelledby="blocks-title">
     <p class="remaining">Blocked for <strong>${duration(last - time).replace(/^for /, '')}</strong>${last === Infinity ? '.' : ' more.'}</p>
     <h3 id="blocks-title">What blocks it now</h3>
-    <div class="scrolls" tabindex="0" role="region" aria-labelledby="blocks-title">
+    <div class="scrolls" tabindex="0" role="group" aria-labelledby="blocks-title">
     <table>
       <caption class="hidden">Blocks in force</caption>
       <thead><tr>
@@ -75,7 +75,7 @@ function History({ reading, time }) {
     ${reading.body && events.length === 0 && html`
       <p class="empty">Nothing that the Blocked API remembers: it knows the last 50,000 changes.</p>`}
     ${events.length > 0 && html`
-    <div class="scrolls" tabindex="0" role="region" aria-labelledby="history-title">
+    <div class="scrolls" tabindex="0" role="group" aria-labelledby="history-title">
     <table>
       <caption class="hidden">Events, newest first</caption>
       <thead><tr>

@@ -82,7 +82,7 @@ def test_the_list_shows_who_is_blocked_newest_first(
             [re.compile("ip-failures 1"), re.compile("user-failures 1")]
         )
         page.get_by_text("As a table").click()
-        expect(page.get_by_role("region", name="Blocks begun by minute")).to_be_visible()
+        expect(page.get_by_role("group", name="Blocks begun by minute")).to_be_visible()
 
 
 def test_the_chart_is_drawn_though_its_library_comes_late(
@@ -124,6 +124,7 @@ def test_search_and_filters_narrow_the_list(
         search = page.get_by_label("Name or address")
         search.fill("ANNA")
         expect(names(page)).to_have_text(["anna", "hanna"])
+        expect(page.locator("[aria-live]")).to_have_text("2 blocks shown.")
         page.get_by_label("Rule").select_option("distributed")
         expect(names(page)).to_have_text(["hanna"])
         search.fill("nowhere to be found")
@@ -140,6 +141,7 @@ def test_search_and_filters_narrow_the_list(
         detector.block(user("new"))
         expect(figure(page, "Users blocked")).to_have_text("4")
         expect(names(page)).to_have_text(["bert"])
+        expect(page.locator("[aria-live]")).to_have_text("1 block shown.")
 
 
 def test_pages_follow_each_other(browser: Browser, dashboard: str, detector: Detector) -> None:
@@ -206,6 +208,20 @@ def test_time_left_runs_down_and_the_row_goes_when_it_ends(
         assert 0 <= now_ms() - entry.until < 1_500
         expect(page.get_by_text("Nobody is blocked.")).to_be_visible()
         expect(page.locator(".events li").first).to_contain_text("expired")
+
+
+def test_a_row_goes_at_its_end_though_nothing_answers(
+    browser: Browser, dashboard: str, detector: Detector
+) -> None:
+    entry = detector.block(user("brief"), for_ms=6_000)
+    assert entry.until is not None
+    with tab(browser, dashboard) as page:
+        page.route("**/blocked/stream", lambda route: route.abort())
+        page.goto(dashboard)
+        expect(rows(page)).to_have_count(1)
+        page.route("**/blocked/**", lambda route: route.abort())
+        expect(rows(page)).to_have_count(0, timeout=7_000)
+        assert 0 <= now_ms() - entry.until < 1_500
 
 
 def test_hostile_names_are_only_text(browser: Browser, dashboard: str, detector: Detector) -> None:
@@ -301,6 +317,8 @@ def test_unblock_asks_the_login_api_with_the_operators_token(
         page.get_by_role("button", name="Unblock…").click()
         dialog = page.get_by_role("dialog")
         _fill_unblock(dialog, "operators-token")
+        remaining = page.locator(".remaining")
+        expect(remaining).not_to_have_text(remaining.inner_text())  # a second on, it is drawn again
         dialog.get_by_role("button", name="Unblock").click()
         expect(dialog.get_by_role("status")).to_contain_text("Accepted.")
         asked = {"subject_type": "user", "subject": "alice", "by": "eve", "reason": "called us"}
