@@ -171,16 +171,10 @@ class Follower:
     def follow_once(self, wait_ms: int) -> None:
         """One step: the state and the list where they are due, the next changes and ends."""
         moment_s = time.monotonic()
-        if self._blocks is None or moment_s >= self._state_at_s + _STATE_EVERY_S:
-            self._state = self._feed.state()
-            self._state_at_s = moment_s
-            if self._state is None:
-                self._missing()
-                self._stopped.wait(wait_ms / 1_000)
-                return
-            if self._blocks is None or self._blocks.version.generation != self._state.generation:
-                self._load(self._state)
-            self._tell_health(Health(self._status(), "ok"))
+        due = self._blocks is None or moment_s >= self._state_at_s + _STATE_EVERY_S
+        if due and not self._is_there(moment_s):
+            self._stopped.wait(wait_ms / 1_000)
+            return
         blocks = self._blocks
         if blocks is None:
             return
@@ -203,6 +197,18 @@ class Follower:
         if moment_s >= self._counted_at_s + _COUNTED_EVERY_S:
             self._counted_at_s = moment_s
             self._compare_counts(blocks)
+
+    def _is_there(self, moment_s: float) -> bool:
+        """Whether Redis has a list; it is read if it is not the one in memory."""
+        self._state = self._feed.state()
+        self._state_at_s = moment_s
+        if self._state is None:
+            self._missing()
+            return False
+        if self._blocks is None or self._blocks.version.generation != self._state.generation:
+            self._load(self._state)
+        self._tell_health(Health(self._status(), "ok"))
+        return True
 
     def _load(self, state: ListState) -> None:
         began_s = time.monotonic()

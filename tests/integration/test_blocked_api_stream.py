@@ -55,8 +55,10 @@ class Listener:
         return len(self.told("added")) >= added
 
     def close(self) -> None:
-        self.answer.close()
+        if not self.ended.is_set():
+            self.answer.raw.shutdown()  # closing alone would not wake the reader
         self._thread.join(5)
+        self.answer.close()
 
     def _read(self) -> None:
         fields: dict[str, str] = {}
