@@ -191,12 +191,15 @@ class BlockedClient:
         """
         if not self._known:
             return self._blocked_when_unknown
+        # Spelled as block_of does, without its calls: this is the hot path.
         if user is not None:
-            held = self._copy.users.get(self._spelled_user(user))
+            short = len(user) <= _LONGEST_REMEMBERED
+            held = self._copy.users.get(self._user_key(user) if short else _user_spelling(user))
             if held is not None and held[0] > self._clock_s():
                 return True
         if ip is not None:
-            held = self._copy.ips.get(self._spelled_ip(ip))
+            short = len(ip) <= _LONGEST_REMEMBERED
+            held = self._copy.ips.get(self._ip_key(ip) if short else _ip_spelling(ip))
             if held is not None and held[0] > self._clock_s():
                 return True
         return False
