@@ -34,7 +34,7 @@ def _leave_blocks_alone() -> None:
 
 
 # A call's thread waits so long for the loop that serves the streams; Python's own 5 ms are many.
-sys.setswitchinterval(0.001)
+sys.setswitchinterval(0.0002)
 _settings = Settings()
 _redis_url = _settings.redis_url.get_secret_value()
 _metrics = Metrics()

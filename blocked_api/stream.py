@@ -26,8 +26,9 @@ Headers = list[tuple[bytes, bytes]]
 
 RING: Final = 10_000
 """Events kept for slow clients; who is further behind is let go, and resumes."""
-_GROUPS: Final = 16
+_GROUPS: Final = 32
 """Clients are woken in so many groups."""
+_BREATH_S: Final = 0.0003
 HEARTBEAT_S: Final = 15.0
 _RETRY_MS: Final = 1_000
 _AT_MOST_BYTES: Final = 256 * 1024
@@ -180,7 +181,7 @@ class Stream:
         if group < _GROUPS:
             news, self._news[group] = self._news[group], asyncio.Event()
             news.set()
-            asyncio.get_running_loop().call_soon(self._wake_group, group + 1)
+            asyncio.get_running_loop().call_later(_BREATH_S, self._wake_group, group + 1)
             return
         self._waking = False
         if self._wake_again:
