@@ -39,7 +39,7 @@ from blocked_api.access import Access
 from blocked_api.metrics import Metrics
 from blocked_api.serving import Served
 from blocked_api.stream import Stream
-BYTES = Path("bytes").read_bytes()
+BYTES = Path(__file__).with_name("bytes").read_bytes()
 application = Flask("constant")
 @application.get("/constant")
 def constant():
