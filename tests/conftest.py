@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.support.browser import browser
 from tests.support.services import kafka_server, postgres_server, redis_server
 
-__all__ = ["kafka_server", "postgres_server", "redis_server"]
+__all__ = ["browser", "kafka_server", "postgres_server", "redis_server"]
 
 _TOUCH_SERVICES = ("service", "flink", "e2e", "browser")
 

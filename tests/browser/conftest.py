@@ -7,11 +7,8 @@ import pytest
 
 from tests.browser.stub_login_api import StubLoginApi, running_stub
 from tests.integration.test_blocked_api_process import running_api
-from tests.support.browser import browser
 from tests.support.detector import Detector, running_detector
 from tests.support.services import RedisServer
-
-__all__ = ["browser"]
 
 
 @pytest.fixture

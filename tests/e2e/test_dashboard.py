@@ -7,10 +7,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import browser, tab
+from tests.support.browser import tab
 from tools.stack.layout import Stack
-
-__all__ = ["browser"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300)]
 
