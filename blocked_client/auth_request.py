@@ -101,7 +101,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with client:
-            client.wait_until_ready(_FIRST_LIST_WITHIN_S)
+            if arguments.when_unknown == "allow":
+                client.wait_until_ready(_FIRST_LIST_WITHIN_S)
             app = create_app(client)
             with make_server(_LOOPBACK, arguments.port, app, _Server, _Handler) as server:
                 server.serve_forever()
