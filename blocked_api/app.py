@@ -10,13 +10,14 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Unauthorized
 from werkzeug.routing import PathConverter
 
-from blocked_api.access import Access, ListRate
+from blocked_api.access import Access, Clients, ListRate
 from blocked_api.blocks import BlocksUnavailableError, ListMissingError
 from blocked_api.calls import Calls, RateExceededError, add_calls
 from blocked_api.dashboard import add_dashboard
 from blocked_api.follower import Reading
 from blocked_api.metrics import Metrics
 from blocked_api.openapi import document
+from login_blocking.client_address import ClientAddress
 
 _log = structlog.get_logger("blocked_api")
 
@@ -36,6 +37,7 @@ def create_app(
     *,
     access: Access | None = None,
     rate: ListRate | None = None,
+    clients: Clients | None = None,
     metrics: Metrics | None = None,
     login_api_url: str | None = None,
 ) -> Flask:
@@ -44,7 +46,8 @@ def create_app(
     app.url_map.converters["rest"] = _Rest
     app.url_map.merge_slashes = False  # "a//b" is another name than "a/b"
     metrics = metrics or Metrics()
-    calls = Calls(present, rate or ListRate(0), metrics, login_api_url)
+    clients = clients or Clients(ClientAddress())
+    calls = Calls(present, rate or ListRate(0), clients, metrics, login_api_url)
     _add_request_log(app, metrics)
     _add_gate(app, access or Access(None))
     add_calls(app, calls)

@@ -5,14 +5,16 @@ import sys
 
 import structlog
 
-from blocked_api.access import Access, ListRate
+from blocked_api.access import Access, Clients, ListRate
 from blocked_api.app import create_app
 from blocked_api.block_feed import RedisFeed, RedisQuestions
 from blocked_api.follower import WAIT_MS, Follower, Present
 from blocked_api.metrics import Metrics
 from blocked_api.serving import Served
 from blocked_api.settings import Settings
+from blocked_api.shared_questions import SharedState
 from blocked_api.stream import Stream
+from login_blocking.client_address import ClientAddress
 
 structlog.configure(
     processors=[
@@ -41,21 +43,36 @@ _metrics = Metrics()
 _access = Access(None if _settings.token is None else _settings.token.get_secret_value())
 # A question for changes waits that long at Redis itself, and Redis looks only ten times a second.
 _follower = Follower(
-    RedisFeed(_redis_url, WAIT_MS + _settings.redis_timeout_ms), settle=_leave_blocks_alone
+    RedisFeed(_redis_url, WAIT_MS + _settings.redis_timeout_ms),
+    settle=_leave_blocks_alone,
+    on_reload=_metrics.list_reads.inc,
 )
-_metrics.list_reads.set_function(lambda: _follower.reloads)
-_present = Present(RedisQuestions(_redis_url, _settings.redis_timeout_ms), _follower)
+_questions = RedisQuestions(_redis_url, _settings.redis_timeout_ms)
+_present = Present(_questions, _follower)
+_rate = ListRate(_settings.lists_a_minute)
+_clients = Clients(ClientAddress(_settings.trusted_proxies, _settings.forwarded_header))
+_application = create_app(
+    _present,
+    access=_access,
+    rate=_rate,
+    clients=_clients,
+    metrics=_metrics,
+    login_api_url=_settings.login_api_url,
+)
+_stream = Stream(
+    _present,
+    _follower,
+    most=_settings.stream_clients,
+    most_each=_settings.stream_clients_each,
+    share=_rate.admits,
+)
 app = Served(
-    create_app(
-        _present,
-        access=_access,
-        rate=ListRate(_settings.lists_a_minute),
-        metrics=_metrics,
-        login_api_url=_settings.login_api_url,
-    ),
-    Stream(_present, _follower, _settings.stream_clients),
-    _access,
-    _metrics,
-    _settings.threads,
+    _application,
+    stream=_stream,
+    state=SharedState(_questions.state),
+    access=_access,
+    clients=_clients,
+    metrics=_metrics,
+    threads=_settings.threads,
 )
 _follower.start()

@@ -13,7 +13,7 @@ from login_blocking.subjects import SUBJECT_TYPES, Subject, SubjectType, subject
 
 MOST_ON_A_PAGE: Final = 10_000
 MOST_CHECKED: Final = 1_000
-MOST_BODY_BYTES: Final = 256 * 1024
+MOST_BODY_BYTES: Final = 128 * 1024
 
 _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,9}\Z")
 _TYPE_NAMES: Final[dict[str, SubjectType]] = {"users": "user", "ips": "ip"}

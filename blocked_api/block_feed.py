@@ -1,10 +1,9 @@
 """Reads Redis, which this side cannot write: its Redis user may not."""
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 import orjson
 import redis
@@ -38,8 +37,6 @@ _AT_ONCE: Final = 5_000
 """Changes or subjects a round trip."""
 _TYPES: Final[dict[str, SubjectType]] = {blocked_set(kind): kind for kind in SUBJECT_TYPES}
 _STATE_FIELDS: Final = ("generation", "version", "complete_at", "heartbeat", "lag_ms")
-
-T = TypeVar("T")
 
 
 def now_ms() -> int:
@@ -87,75 +84,48 @@ def state_of(fields: Sequence[bytes | None]) -> ListState | None:
 
 
 class RedisQuestions:
-    """Short questions, each one round trip, for the threads that answer calls.
+    """Short questions, each one round trip, for what answers calls.
 
     No question takes longer than `timeout_ms` twice. While Redis is away, questions fail at once
     and only one of them every `_AWAY_MS` really asks: threads that all wait for Redis would keep
-    the other clients, and the health check, waiting for a thread. All raise BlocksUnavailableError.
-
-    A connection a thread, and commands packed once: through redis-py's client the same questions
-    cost twice as much (docs/decisions/0009-changes.md).
+    the other clients, and the health check, waiting. All raise BlocksUnavailableError.
     """
 
-    def __init__(self, url: str, timeout_ms: int, clock: Callable[[], int] = now_ms) -> None:
-        self._clock = clock
-        self._pool = _pool(url, timeout_ms / 1_000)
-        self._of_thread = threading.local()
+    def __init__(self, url: str, timeout_ms: int) -> None:
+        self._redis = redis.Redis(
+            connection_pool=_pool(url, timeout_ms / 1_000, Retry(NoBackoff(), 1))
+        )
         self._ask_again_at_ms: float | None = None
-        self._state_question = _packed("HMGET", BLOCK_STATE, *_STATE_FIELDS)
 
     def state(self) -> ListState | None:
         """The list as a whole; None if there is none."""
-        (fields,) = self._ask(self._state_question, 1)
-        return state_of(fields)
-
-    def blocks(self, subject: Subject) -> tuple[ListState | None, Blocks]:
-        """The live blocks of a subject, and the state at that moment."""
-        question = _packed("HGETALL", block_hash(*subject))
-        fields, entries = self._ask(self._state_question + question, 2)
-        return state_of(fields), live_blocks_of(_by_text(entries), self._clock())
+        return state_of(self._ask(lambda: self._redis.hmget(BLOCK_STATE, list(_STATE_FIELDS))))
 
     def begun(self, minutes: Sequence[int]) -> list[dict[str, int]]:
         """For each minute since the epoch: rule → blocks that began in it."""
-        questions = b"".join(_packed("HGETALL", blocks_begun(minute)) for minute in minutes)
-        answers = self._ask(questions, len(minutes))
+        pipeline = self._redis.pipeline(transaction=False)
+        for minute in minutes:
+            pipeline.hgetall(blocks_begun(minute))
+        answers = self._ask(pipeline.execute)
         return [{rule: int(count) for rule, count in _by_text(found).items()} for found in answers]
 
     def close(self) -> None:
         """Closes all connections."""
-        self._pool.disconnect()
+        self._redis.connection_pool.disconnect()
 
-    def _ask(self, question: bytes, answers: int) -> list[Any]:
+    def _ask(self, question: Callable[[], Any]) -> Any:  # noqa: ANN401 — whatever Redis answers
         ask_again_at_ms, moment_ms = self._ask_again_at_ms, _monotonic_ms()
         if ask_again_at_ms is not None:
             if moment_ms < ask_again_at_ms:
                 raise BlocksUnavailableError("Redis was away a moment ago")
             self._ask_again_at_ms = moment_ms + _AWAY_MS
         try:
-            answer = self._twice(lambda: self._round_trip(question, answers))
+            answer = question()
         except (RedisError, OSError) as error:
             self._ask_again_at_ms = _monotonic_ms() + _AWAY_MS
             raise BlocksUnavailableError("Redis did not answer") from error
         self._ask_again_at_ms = None
         return answer
-
-    def _twice(self, question: Callable[[], T]) -> T:
-        try:
-            return question()
-        except (redis.ConnectionError, redis.TimeoutError, OSError):
-            return question()
-
-    def _round_trip(self, question: bytes, answers: int) -> list[Any]:
-        connection = getattr(self._of_thread, "connection", None)
-        if connection is None:
-            connection = self._of_thread.connection = self._pool.get_connection()
-        try:
-            connection.send_packed_command([question], check_health=False)
-            return [connection.read_response() for _ in range(answers)]
-        except BaseException:
-            # An answer that nobody has read would be taken for the next question's.
-            connection.disconnect()
-            raise
 
 
 class RedisFeed:
@@ -165,11 +135,10 @@ class RedisFeed:
     """
 
     def __init__(self, url: str, timeout_ms: int, clock: Callable[[], int] = now_ms) -> None:
-        self._url = url
-        self._timeout_s = timeout_ms / 1_000
         self._clock = clock
-        self._pool = _pool(url, self._timeout_s)
-        self._redis = redis.Redis(connection_pool=self._pool)
+        self._redis = redis.Redis(
+            connection_pool=_pool(url, timeout_ms / 1_000, Retry(NoBackoff(), 0))
+        )
 
     def state(self) -> ListState | None:
         """The list as a whole; None if there is none."""
@@ -189,7 +158,7 @@ class RedisFeed:
                 if subject not in told:
                     blocks.fill(subject, live)
             if known_from is not None or len(blocks):
-                blocks.begin(self._clock())
+                blocks.begin(self._clock(), told)
         for change in unbroken:
             blocks.advance(min(change.place.ms, self._clock()))
             blocks.apply(change)
@@ -204,14 +173,14 @@ class RedisFeed:
         )
         return [self._change(*entry) for _, entries in found for entry in entries]
 
-    def count(self, subject_type: SubjectType) -> int:
-        """How many are on Redis' own list now."""
-        key, later = blocked_set(subject_type), f"({self._clock()}"
+    def count(self, subject_type: SubjectType, later_than: int) -> int:
+        """How many on Redis' own list are blocked for longer than that moment."""
+        key, later = blocked_set(subject_type), f"({later_than}"
         return int(cast("int", self._redis.zcount(key, later, "+inf")))
 
     def close(self) -> None:
         """Closes the connection."""
-        self._pool.disconnect()
+        self._redis.connection_pool.disconnect()
 
     def _all_changes(self) -> Iterator[Change]:
         start = "-"
@@ -270,17 +239,13 @@ def _unbroken(changes: list[Change]) -> list[Change]:
     return changes
 
 
-def _packed(*command: str) -> bytes:
-    words = [word.encode() for word in command]
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in words)
-
-
-def _pool(url: str, timeout_s: float) -> redis.ConnectionPool:
+def _pool(url: str, timeout_s: float, retry: Retry) -> redis.ConnectionPool:
     return redis.ConnectionPool.from_url(
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
-        retry=Retry(NoBackoff(), 0),
+        retry=retry,
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
         client_name="blocked-api",
     )
 

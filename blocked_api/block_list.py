@@ -5,19 +5,22 @@ Why in memory, and why versions look as they do: docs/decisions/0009-changes.md.
 
 import heapq
 import math
-from bisect import bisect_left, bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile
 from typing import Final, Literal, NamedTuple
+
+from sortedcontainers import SortedList
 
 from blocked_api.blocks import Blocks, LiveBlock, summary_of, told_until
 from login_blocking.moments import iso
 from login_blocking.subjects import SUBJECT_TYPES, Subject, SubjectType
 
 KEPT_MARKS: Final = 50_000
-"""How many changes `since` reaches back over, and how many events the history: as many as Redis."""
+"""How many changes and ends are remembered, and how many events: as many as Redis keeps."""
+MOST_SINCE: Final = 10_000
+"""Changes and ends that `since` goes over."""
 
 
 class Place(NamedTuple):
@@ -42,8 +45,8 @@ NOWHERE: Final = Place(0, 0)
 class Version(NamedTuple):
     """Where in the run of changes an answer stands.
 
-    `generation` is Redis' run of changes, `place` the last one, `ended` (epoch ms) the end of the
-    last block whose expiry has been told. The same for all processes, so any of them can go on.
+    `generation` is Redis' run of changes, `place` the last one, `ended` (epoch ms) the moment up to
+    which ends have been told. It means the same to all processes, so any of them can go on.
     """
 
     generation: str
@@ -97,6 +100,19 @@ class Delta:
         self.changed.update(other.changed)
         self.removed += other.removed
 
+    def parts(self, most: int) -> Iterator["Delta"]:
+        """The same in pieces of at most so many subjects."""
+        if len(self.added) + len(self.changed) + len(self.removed) <= most:
+            if self:
+                yield self
+            return
+        for start in range(0, len(self.added), most):
+            yield Delta(added=dict(islice(self.added.items(), start, start + most)))
+        for start in range(0, len(self.changed), most):
+            yield Delta(changed=dict(islice(self.changed.items(), start, start + most)))
+        for start in range(0, len(self.removed), most):
+            yield Delta(removed=self.removed[start : start + most])
+
     def document(self, version: Version, *, full: bool = False) -> dict[str, object]:
         """As the calls show it."""
         return {
@@ -140,23 +156,31 @@ class _Mark(NamedTuple):
     at: Place
 
 
+_serials: Final = count(1)
+
+
 class BlockList:
     """Who is blocked, kept up by `apply` (changes) and `advance` (ends)."""
 
     def __init__(self, generation: str, place: Place = NOWHERE, ended: int = 0) -> None:
+        self.serial = next(_serials)
+        """Tells this list from any other of this process."""
         self._generation = generation
         self._place = self._oldest_place = place
         self._ended = self._oldest_ended = ended
         self._subjects: dict[Subject, Blocks] = {}
-        self._names: dict[SubjectType, list[str]] = {kind: [] for kind in SUBJECT_TYPES}
+        self._names: dict[SubjectType, SortedList[str]] = {k: SortedList() for k in SUBJECT_TYPES}
         self._ends: list[tuple[int, Subject]] = []
         self._change_marks: deque[_Mark] = deque()
         self._end_marks: deque[_Mark] = deque()
         self._marks_made = 0
+        self._unknown: set[Subject] = set()
         self._events: deque[Event] = deque(maxlen=KEPT_MARKS)
         self._by_subject: dict[Subject, list[Event]] = {}
         self.by_rule: Counter[str] = Counter()
         """Rule → live blocks."""
+        self.edits = 0
+        """Counts the changes of anybody's blocks."""
         self.revisions: dict[SubjectType, int] = dict.fromkeys(SUBJECT_TYPES, 0)
         """Counts the changes of who is on the list of that type, whatever else changes."""
 
@@ -182,11 +206,12 @@ class BlockList:
 
     def names(self, subject_type: SubjectType) -> list[str]:
         """A sorted copy."""
-        return self._names[subject_type].copy()
+        return list(self._names[subject_type])
 
-    def count(self, subject_type: SubjectType) -> int:
-        """How many are listed."""
-        return len(self._names[subject_type])
+    def count(self, subject_type: SubjectType, later_than: int | None = None) -> int:
+        """How many are listed; of those only who is blocked for longer than that moment."""
+        listed = len(self._names[subject_type])
+        return listed if later_than is None else listed - self._ending_by(subject_type, later_than)
 
     def items(self) -> list[tuple[Subject, Blocks]]:
         """A copy of all, in no order."""
@@ -197,34 +222,44 @@ class BlockList:
     ) -> tuple[list[str], bool]:
         """At most `limit` names later than `after` in the sort order; whether there are more."""
         names = self._names[subject_type]
-        start = 0 if after is None else bisect_right(names, after)
-        return names[start : start + limit], start + limit < len(names)
+        start = 0 if after is None else names.bisect_right(after)
+        return list(names.islice(start, start + limit)), start + limit < len(names)
 
     def fill(self, subject: Subject, blocks: Blocks) -> None:
         """Puts in what stood in Redis already: no change, no event."""
         self._set(subject, blocks)
 
-    def begin(self, now: int) -> None:
-        """After `fill`: what ended before is unknown, so `since` does not reach back over it."""
+    def begin(self, now: int, unknown: set[Subject]) -> None:
+        """After `fill`: what ended before is unknown, so `since` does not reach back over it.
+
+        Of the `unknown`, whose changes follow, nobody knows whether they were listed before: they
+        are told as if they had been, which does no harm to who does not know them.
+        """
         self._ended = self._oldest_ended = max(self._ended, now)
+        self._unknown = unknown
 
     def apply(self, change: Change) -> Delta:
         """The next change; raises GapError if one is missing before it."""
         if change.previous != (None if self._place == NOWHERE else self._place):
             raise GapError
         subject, before = change.subject, self.get(change.subject)
-        # What ended before the last end that was told would otherwise be told out of order.
+        was_listed = bool(before) or subject in self._unknown
+        self._unknown.discard(subject)
         blocks = tuple(block for block in change.blocks if block.end > self._ended)
         self._place = change.place
-        self._mark_change(subject, change.place, was_listed=bool(before))
+        self._mark_change(subject, change.place, was_listed=was_listed)
+        if change.blocks and not blocks:
+            # Its end has passed here already, and may have been told nowhere: who goes on from
+            # the change itself, as another process told it, must hear of the end.
+            self._mark_end(subject, self._ended)
         self._note_events(change, before)
         self._set(subject, blocks)
         delta = Delta()
-        delta.put(subject, blocks, was_listed=bool(before))
+        delta.put(subject, blocks, was_listed=was_listed)
         return delta
 
     def advance(self, now: int) -> Delta:
-        """Lifts what has ended at `now`."""
+        """Lifts what has ended at `now`; a clock that goes back changes nothing."""
         delta = Delta()
         while self._ends and self._ends[0][0] <= now:
             end, subject = heapq.heappop(self._ends)
@@ -235,17 +270,20 @@ class BlockList:
             for block in ended:
                 self._note(Event(end, "expired", subject, block))
             left = tuple(block for block in before if block.end > end)
-            self._ended = max(self._ended, end)
             if left:
                 self._set(subject, left)
                 continue
             self._mark_end(subject, end)
             self._set(subject, ())
             delta.put(subject, (), was_listed=True)
+        self._ended = max(self._ended, now)
         return delta
 
     def since(self, version: Version) -> Delta | None:
-        """What leads from a version to the present; None if it is too old or of another list."""
+        """What leads from a version to the present.
+
+        None if it is of another list, too old, or so far behind that the full list costs less.
+        """
         if (
             version.generation != self._generation
             or version.place < self._oldest_place
@@ -254,8 +292,11 @@ class BlockList:
             return None
         changes = takewhile(lambda mark: mark.at > version.place, reversed(self._change_marks))
         ends = takewhile(lambda mark: mark.at > Place(version.ended, 0), reversed(self._end_marks))
+        later = [*islice(changes, MOST_SINCE + 1), *islice(ends, MOST_SINCE + 1)]
+        if len(later) > MOST_SINCE:
+            return None
         first: dict[Subject, bool] = {}
-        for mark in sorted([*changes, *ends]):
+        for mark in sorted(later):
             first.setdefault(mark.subject, mark.was_listed)
         delta = Delta()
         for subject, was_listed in first.items():
@@ -270,20 +311,36 @@ class BlockList:
         """The events of a subject, the newest first."""
         return self._by_subject.get(subject, [])[::-1]
 
+    def _ending_by(self, subject_type: SubjectType, moment: int) -> int:
+        """How many of a type end by then: only that part of the heap is walked."""
+        found: set[Subject] = set()
+        places = [0]
+        while places:
+            place = places.pop()
+            if place >= len(self._ends) or self._ends[place][0] > moment:
+                continue
+            subject = self._ends[place][1]
+            blocks = self._subjects.get(subject)
+            if subject.type == subject_type and blocks and blocks[0].end <= moment:
+                found.add(subject)
+            places += (2 * place + 1, 2 * place + 2)
+        return len(found)
+
     def _set(self, subject: Subject, blocks: Blocks) -> None:
         names = self._names[subject.type]
+        self.edits += 1
         self.by_rule.subtract(block.rule for block in self.get(subject))
         self.by_rule.update(block.rule for block in blocks)
         if blocks:
             if subject not in self._subjects:
-                insort(names, subject.key)
+                names.add(subject.key)
                 self.revisions[subject.type] += 1
             self._subjects[subject] = blocks
             for block in blocks:
                 if block.until is not None:
                     heapq.heappush(self._ends, (block.until, subject))
         elif self._subjects.pop(subject, None) is not None:
-            del names[bisect_left(names, subject.key)]
+            names.remove(subject.key)
             self.revisions[subject.type] += 1
         if len(self._ends) > 4 * len(self._subjects) + KEPT_MARKS:
             self._drop_ends_of_earlier_changes()

@@ -1,7 +1,9 @@
 """The calls about blocks: what each answers. docs/blocked-api.md is their contract."""
 
-import heapq
+import gzip
 import unicodedata
+from bisect import bisect_right
+from itertools import islice
 from typing import Final
 
 import orjson
@@ -9,23 +11,19 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import BadRequest
 
 from blocked_api import asked
-from blocked_api.access import ListRate
+from blocked_api.access import Clients, ListRate
 from blocked_api.block_feed import ListState
-from blocked_api.block_list import (
-    NOWHERE,
-    BlockList,
-    Version,
-    matching,
-    newest_first,
-)
+from blocked_api.block_list import BlockList, Version, matching, newest_first
 from blocked_api.blocks import summary_of, told_until
 from blocked_api.follower import Reading
-from blocked_api.list_bytes import FIELDS, ListBytes, Packed
+from blocked_api.list_bytes import FIELDS, ListBytes, NewestFirst, Packed
 from blocked_api.metrics import Metrics
 from blocked_api.summary import summary
 from login_blocking.subjects import SubjectType
 
 _GZIP_FROM_BYTES: Final = 1_024
+_GZIP_ONCE_FROM_BYTES: Final = 16_384
+"""For answers that are made for one client."""
 _PAGE_FOR_PEOPLE: Final = 50
 _MOST_FOR_PEOPLE: Final = 500
 _MOST_EVENTS: Final = 500
@@ -39,10 +37,17 @@ class Calls:
     """The answers, around whatever tells the present."""
 
     def __init__(
-        self, present: Reading, rate: ListRate, metrics: Metrics, login_api_url: str | None
+        self,
+        present: Reading,
+        rate: ListRate,
+        clients: Clients,
+        metrics: Metrics,
+        login_api_url: str | None,
     ) -> None:
+        self._clients = clients
         self._present = present
         self._lists = ListBytes(present)
+        self._newest = NewestFirst(present)
         self._rate = rate
         self._metrics = metrics
         self._login_api_url = login_api_url
@@ -67,8 +72,9 @@ class Calls:
     def one(self, kind: SubjectType, text: str) -> Response:
         """One subject's blocks."""
         subject = asked.subject(kind, text)
-        state, blocks = self._present.blocks(subject)
-        version = Version(state.generation, state.place or NOWHERE, self._present.now())
+        state, (version, blocks) = self._present.read(
+            lambda blocks: (blocks.version, blocks.get(subject))
+        )
         if not blocks:
             return self._told({"error": "Not blocked"}, state, version, 404)
         document = {
@@ -127,14 +133,12 @@ class Calls:
         level = asked.whole_number("level", least=1, most=1_000_000)
         kind, after = asked.optional_type(), asked.newest_cursor()
         part = unicodedata.normalize("NFKC", request.args.get("q", "")[:256]).casefold().strip()
-        state, (version, items) = self._present.read(
-            lambda blocks: (blocks.version, blocks.items())
-        )
+        state, version, items = self._newest.items()
         rule = request.args.get("rule") or None
-        found = matching(items, subject_type=kind, part=part, rule=rule, level=level)
         if after is not None:
-            found = (item for item in found if newest_first(item) > after)
-        page = heapq.nsmallest(limit + 1, found, key=newest_first)
+            items = items[bisect_right(items, after, key=newest_first) :]
+        found = matching(items, subject_type=kind, part=part, rule=rule, level=level)
+        page = list(islice(found, limit + 1))
         more = len(page) > limit
         document = {
             "subjects": [summary_of(*item) for item in page[:limit]],
@@ -185,7 +189,7 @@ class Calls:
         )
 
     def _count_list(self) -> None:
-        if not self._rate.admits(request.remote_addr or ""):
+        if not self._rate.admits(self._clients.name(request.remote_addr or "", request.headers)):
             self._metrics.rate_refusals.inc()
             raise RateExceededError
 
@@ -201,6 +205,7 @@ class Calls:
             if zipped:
                 response.headers["Content-Encoding"] = "gzip"
         response.set_etag(tag)
+        response.headers["Cache-Control"] = "no-cache"  # kept, and asked for again
         response.headers["Vary"] = "Accept-Encoding"
         return self._with_state(response, state, version)
 
@@ -208,7 +213,13 @@ class Calls:
         self, document: object, state: ListState, version: Version, status: int = 200
     ) -> Response:
         body = orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
-        response = Response(body, status=status, content_type="application/json")
+        response = Response(status=status, content_type="application/json")
+        if len(body) >= _GZIP_ONCE_FROM_BYTES:
+            response.headers["Vary"] = "Accept-Encoding"
+            if request.accept_encodings["gzip"] > 0:
+                body = gzip.compress(body, compresslevel=1, mtime=0)
+                response.headers["Content-Encoding"] = "gzip"
+        response.set_data(body)
         return self._with_state(response, state, version)
 
     def _with_state(self, response: Response, state: ListState, version: Version) -> Response:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -11,15 +12,19 @@ from redis.exceptions import RedisError
 
 from blocked_api.block_feed import ListState, now_ms
 from blocked_api.block_list import BlockList, Change, Delta, GapError, Place, Version
-from blocked_api.blocks import Blocks, BlocksUnavailableError, ListMissingError
+from blocked_api.blocks import BlocksUnavailableError, ListMissingError
 from login_blocking.subjects import SUBJECT_TYPES, Subject, SubjectType
 
 WAIT_MS: Final = 200
 """How long one question for changes waits at Redis: so long may a Redis that hangs go unnoticed."""
 
+ALIVE_EVERY_S: Final = 15.0
 _CAUGHT_UP_WITHIN_S: Final = 0.25
 _COUNTED_EVERY_S: Final = 30.0
+_CLOCKS_DIFFER_MS: Final = 10_000
 _STATE_EVERY_S: Final = 0.5
+_TOLD_AT_ONCE: Final = 500
+"""Subjects in one event."""
 _SETTLED_EVERY: Final = 10_000
 """Changes."""
 _RETRY_S: Final = (0.05, 1.0)
@@ -40,8 +45,8 @@ class Feed(Protocol):
     def changes(self, after: Place, wait_ms: int) -> list[Change]:
         """The changes after a place."""
 
-    def count(self, subject_type: SubjectType) -> int:
-        """How many are blocked now, as Redis counts."""
+    def count(self, subject_type: SubjectType, later_than: int) -> int:
+        """How many are blocked for longer than that moment, as Redis counts."""
 
 
 class Questions(Protocol):
@@ -49,9 +54,6 @@ class Questions(Protocol):
 
     def state(self) -> ListState | None:
         """The list as a whole; None if there is none."""
-
-    def blocks(self, subject: Subject) -> tuple[ListState | None, Blocks]:
-        """The live blocks of a subject, and the state at that moment."""
 
     def begun(self, minutes: list[int]) -> list[dict[str, int]]:
         """For each minute since the epoch: rule → blocks that began in it."""
@@ -76,7 +78,15 @@ class Health:
     redis: str
 
 
-Listener = Callable[[Told | Health], None]
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Nothing has happened up to this version; None while there is no list."""
+
+    version: Version | None
+
+
+Heard = Told | Health | Alive
+Listener = Callable[[Heard], None]
 
 
 class Follower:
@@ -92,7 +102,9 @@ class Follower:
         feed: Feed,
         clock: Callable[[], int] = now_ms,
         settle: Callable[[], object] = lambda: None,
+        on_reload: Callable[[], object] = lambda: None,
     ) -> None:
+        self._on_reload = on_reload
         self._feed = feed
         self._settle = settle
         self._changes_to_settle = 0
@@ -104,7 +116,7 @@ class Follower:
         self._listeners: list[Listener] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
-        self._counted_at_s = self._state_at_s = 0.0
+        self._counted_at_s = self._state_at_s = self._alive_at_s = 0.0
         self.reloads = 0
 
     def start(self) -> None:
@@ -152,6 +164,7 @@ class Follower:
         wait_s = _RETRY_S[0]
         while not self._stopped.is_set():
             try:
+                self._tell_alive()
                 self.follow_once(WAIT_MS)
                 wait_s = _RETRY_S[0]
             except GapError:
@@ -213,6 +226,7 @@ class Follower:
     def _load(self, state: ListState) -> None:
         began_s = time.monotonic()
         blocks = self._feed.load(state)
+        self._on_reload()
         self.reloads += 1
         with self._condition:
             self._blocks = blocks
@@ -233,27 +247,33 @@ class Follower:
             self._blocks = None
 
     def _compare_counts(self, blocks: BlockList) -> None:
+        # Redis lifts by its own clock, and what is about to end may end between the two counts.
+        later_than = self._clock() + _CLOCKS_DIFFER_MS
         for kind in SUBJECT_TYPES:
-            known = blocks.version
-            in_redis = self._feed.count(kind)
+            known = blocks.version.place
+            in_redis = self._feed.count(kind, later_than)
             with self._condition:
-                self._tell_ends(blocks)
-                listed = blocks.count(kind)
+                listed = blocks.count(kind, later_than)
             state = self._feed.state()
-            unchanged = state is not None and (state.place or known.place) == known.place
-            # A block that ends between the two counts makes them differ by itself.
-            if unchanged and blocks.version == known and listed != in_redis:
+            unchanged = state is not None and (state.place or known) == known
+            if unchanged and listed != in_redis:
                 raise GapError
 
     def _status(self) -> str:
         return "refilling" if self._state is None else self._state.status(self._clock())
 
     def _tell_ends(self, blocks: BlockList) -> None:
-        now = self._clock()
-        if blocks.next_end <= now:
-            delta = blocks.advance(now)
-            if delta:
-                self._tell(Told(blocks.version, delta))
+        before = blocks.version
+        parts = list(blocks.advance(self._clock()).parts(_TOLD_AT_ONCE))
+        for number, part in enumerate(parts, 1):
+            # Who hears only the first ones must hear them again: they lead nowhere yet.
+            self._tell(Told(blocks.version if number == len(parts) else before, part))
+
+    def _tell_alive(self) -> None:
+        if time.monotonic() >= self._alive_at_s + ALIVE_EVERY_S:
+            self._alive_at_s = time.monotonic()
+            with self._condition:
+                self._tell(Alive(None if self._blocks is None else self._blocks.version))
 
     def _tell_health(self, health: Health) -> None:
         with self._condition:
@@ -261,7 +281,7 @@ class Follower:
                 self._health = health
                 self._tell(health)
 
-    def _tell(self, told: Told | Health) -> None:
+    def _tell(self, told: Heard) -> None:
         for listener in self._listeners:
             listener(told)
 
@@ -275,14 +295,36 @@ class Reading(Protocol):
     def state(self) -> ListState:
         """The list as a whole; raises ListMissingError if there is none."""
 
-    def blocks(self, subject: Subject) -> tuple[ListState, Blocks]:
-        """The live blocks of a subject."""
-
     def read(self, question: Callable[[BlockList], T]) -> tuple[ListState, T]:
         """Asks the whole list; the question must be quick."""
 
     def begun(self, minutes: list[int]) -> list[dict[str, int]]:
         """For each minute since the epoch: rule → blocks that began in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What Redis told of the list after a call had come, or why it did not."""
+
+    state: ListState | None
+    failure: BlocksUnavailableError | None = None
+
+    def told(self) -> ListState:
+        """The state; raises BlocksUnavailableError."""
+        if self.failure is not None:
+            raise self.failure
+        return there(self.state)
+
+
+FRESH: Final[ContextVar[Fresh | None]] = ContextVar("FRESH", default=None)
+"""Set for a call whose question was asked together with others'."""
+
+
+def there(state: ListState | None) -> ListState:
+    """A state that there is; raises ListMissingError."""
+    if state is None:
+        raise ListMissingError("Redis is empty and no detector has reported")
+    return state
 
 
 class Present:
@@ -301,12 +343,8 @@ class Present:
 
     def state(self) -> ListState:
         """The list as a whole; raises ListMissingError if there is none."""
-        return _there(self._questions.state())
-
-    def blocks(self, subject: Subject) -> tuple[ListState, Blocks]:
-        """The live blocks of a subject, read from Redis now."""
-        state, blocks = self._questions.blocks(subject)
-        return _there(state), blocks
+        fresh = FRESH.get()
+        return there(self._questions.state()) if fresh is None else fresh.told()
 
     def read(self, question: Callable[[BlockList], T]) -> tuple[ListState, T]:
         """Asks the list in memory, which is as new as Redis' own at this moment."""
@@ -318,18 +356,12 @@ class Present:
         return self._questions.begun(minutes)
 
 
-def _there(state: ListState | None) -> ListState:
-    if state is None:
-        raise ListMissingError("Redis is empty and no detector has reported")
-    return state
-
-
 def _without_repeats(changes: list[Change]) -> list[list[Change]]:
     """Cut where a subject comes again: a delta tells each only once."""
     parts: list[list[Change]] = []
     seen: set[Subject] = set()
     for change in changes:
-        if not parts or change.subject in seen:
+        if not parts or change.subject in seen or len(seen) >= _TOLD_AT_ONCE:
             parts.append([])
             seen.clear()
         parts[-1].append(change)

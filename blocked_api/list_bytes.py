@@ -4,17 +4,16 @@ import gzip
 import hashlib
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import orjson
 
 from blocked_api.block_feed import ListState
-from blocked_api.block_list import BlockList, Delta, Version
+from blocked_api.block_list import BlockList, Delta, Version, newest_first
+from blocked_api.blocks import Blocks, BlocksUnavailableError
 from blocked_api.follower import Reading
-from login_blocking.subjects import SubjectType
+from login_blocking.subjects import Subject, SubjectType
 
 FIELDS: Final[dict[SubjectType, str]] = {"user": "users-blocked", "ip": "ips-blocked"}
 
@@ -30,18 +29,23 @@ class Packed:
     def __init__(self, plain: bytes) -> None:
         self.plain = plain
         self.tag = hashlib.blake2b(plain, digest_size=12).hexdigest()
+        self._zipping = threading.Lock()
+        self._gzipped: bytes | None = None
 
-    @cached_property
+    @property
     def gzipped(self) -> bytes:
         """The same, for those who take it."""
-        return gzip.compress(self.plain, compresslevel=1, mtime=0)
+        with self._zipping:  # once for all who wait
+            if self._gzipped is None:
+                self._gzipped = gzip.compress(self.plain, compresslevel=1, mtime=0)
+            return self._gzipped
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """Bytes, and what they were made of; `at_s` monotonic."""
+    """Bytes, and what they were made of: `serial` is the list's; `at_s` monotonic."""
 
-    blocks: BlockList
+    serial: int
     revision: int
     version: Version
     at_s: float
@@ -63,45 +67,88 @@ class ListBytes:
     def names(self, subject_type: SubjectType) -> tuple[ListState, Version, Packed]:
         """The sorted names of a type; raises BlocksUnavailableError."""
 
-        def look(blocks: BlockList) -> tuple[BlockList, int, Version, list[str] | None]:
+        def look(blocks: BlockList) -> tuple[int, int, Version, list[str] | None]:
             made, revision = self._names.get(subject_type), blocks.revisions[subject_type]
-            same = made is not None and made.blocks is blocks and made.revision == revision
+            same = made is not None and (made.serial, made.revision) == (blocks.serial, revision)
             names = None if same else blocks.names(subject_type)
-            return blocks, revision, blocks.version, names
+            return blocks.serial, revision, blocks.version, names
 
-        state, (blocks, revision, version, names) = self._present.read(look)
+        state, (serial, revision, version, names) = self._present.read(look)
         made = self._names.get(subject_type)
-        if names is None and made is not None and made.blocks is blocks:
+        if names is None and made is not None and made.serial == serial:
             return state, version, made.packed
         with self._making[subject_type]:
-            state, (blocks, revision, version, names) = self._present.read(look)
+            state, (serial, revision, version, names) = self._present.read(look)
             made = self._names.get(subject_type)
             if names is not None or made is None:
                 packed = _packed({FIELDS[subject_type]: names or []})
-                made = _Made(blocks, revision, version, time.monotonic(), packed)
+                made = _Made(serial, revision, version, time.monotonic(), packed)
                 self._names[subject_type] = made
         return state, version, made.packed
 
     def full(self) -> tuple[ListState, Version, Packed]:
         """All blocks, as the calls tell changes; a large one may be a second old."""
 
-        def look(blocks: BlockList) -> tuple[BlockList, Version, Callable[[], Delta] | None]:
+        def look(blocks: BlockList) -> tuple[int, int, Version, Delta | None]:
             made = self._full
-            if made is not None and made.blocks is blocks:
+            if made is not None and made.serial == blocks.serial:
                 young = time.monotonic() - made.at_s < _FULL_LASTS_S and len(blocks) > _LARGE
-                if young or made.version == blocks.version:
-                    return blocks, made.version, None
-            items = blocks.items()
-            return blocks, blocks.version, lambda: Delta(added=dict(items))
+                if young or made.revision == blocks.edits:
+                    return made.serial, made.revision, made.version, None
+            delta = Delta(added=dict(blocks.items()))
+            return blocks.serial, blocks.edits, blocks.version, delta
 
         with self._making["full"]:
-            state, (blocks, version, delta) = self._present.read(look)
+            state, (serial, revision, version, delta) = self._present.read(look)
             made = self._full
             if delta is not None or made is None:
-                document = (delta or Delta)().document(version, full=True)
-                made = _Made(blocks, 0, version, time.monotonic(), _packed(document))
+                document = (delta or Delta()).document(version, full=True)
+                made = _Made(serial, revision, version, time.monotonic(), _packed(document))
                 self._full = made
         return state, made.version, made.packed
+
+
+class NewestFirst:
+    """All blocked subjects, the newest block first, for people: sorted once for all who look.
+
+    Of a large list what they see may be a second old.
+    """
+
+    def __init__(self, present: Reading) -> None:
+        self._present = present
+        self._sorting = threading.Lock()
+        self._sorted: _Sorted | None = None
+
+    def items(self) -> tuple[ListState, Version, list[tuple[Subject, Blocks]]]:
+        """In the order of `newest_first`; nobody may change it. Raises BlocksUnavailableError."""
+
+        def look(blocks: BlockList) -> _Sorted | None:
+            known = self._sorted
+            if known is not None and known.serial == blocks.serial:
+                young = time.monotonic() - known.at_s < _FULL_LASTS_S and len(blocks) > _LARGE
+                if young or known.revision == blocks.edits:
+                    return None
+            now_s, items = time.monotonic(), blocks.items()
+            return _Sorted(blocks.serial, blocks.edits, blocks.version, now_s, items)
+
+        with self._sorting:
+            state, found = self._present.read(look)
+            if found is not None:
+                found.items.sort(key=newest_first)
+                self._sorted = found
+            known = self._sorted
+        if known is None:  # for the type checker
+            raise BlocksUnavailableError
+        return state, known.version, known.items
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    serial: int
+    revision: int
+    version: Version
+    at_s: float
+    items: list[tuple[Subject, Blocks]]
 
 
 def _packed(document: object) -> Packed:

@@ -44,10 +44,9 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=self._registry,
         )
-        self.list_reads = Gauge(
+        self.list_reads = Counter(
             "blocked_api_list_reads",
-            "How often the whole list was read from Redis since the start",
-            multiprocess_mode="livesum",
+            "How often the whole list was read from Redis",
             registry=self._registry,
         )
         self._listed = self._newest("blocked_subjects", "Blocked now", ["subject_type"])

@@ -16,19 +16,29 @@ from urllib.parse import unquote_to_bytes
 
 import structlog
 
-from blocked_api.access import Access
+from blocked_api.access import Access, Clients, SentHeaders
+from blocked_api.follower import FRESH, Fresh
 from blocked_api.metrics import Metrics
 from blocked_api.settings import LET_GO
+from blocked_api.shared_questions import SharedState
 from blocked_api.stream import Headers, Receive, Refusal, Scope, Send, Stream, refuse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 STREAM_PATH: Final = "/blocked/stream"
+_TAKES_A_BODY: Final = "/blocked/check"
+_LIVENESS: Final = "/healthz"
 
-_BODY_AT_MOST: Final = 512 * 1024
+_BODY_AT_MOST: Final = 256 * 1024
+_BODY_WITHIN_S: Final = 5.0
 _WAITING_AT_MOST: Final = 256
-"""Requests that wait for a thread; more are refused, for they would only wait longer."""
+"""Calls that wait for a thread, and bodies that are waited for; more are refused at once."""
+_PIECE_BYTES: Final = 128 * 1024
+"""A client that does not read costs one piece, not the whole list."""
+_LARGE_AT_MOST: Final = 64
+"""Answers of more than a piece that are on their way."""
+_PIECE_WITHIN_S: Final = 20.0
 _CGI_NAMES: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 
 _log = structlog.get_logger("blocked_api")
@@ -40,82 +50,141 @@ class Served:
     def __init__(
         self,
         application: "WSGIApplication",
+        *,
         stream: Stream,
+        state: SharedState,
         access: Access,
+        clients: Clients,
         metrics: Metrics,
         threads: int,
     ) -> None:
+        self._clients = clients
         self._application = application
         self._stream = stream
+        self._state = state
         self._access = access
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
         # Streams begin beside the calls: a thousand that come at once must not hold these up.
         self._begins = ThreadPoolExecutor(2, thread_name_prefix="stream")
-        self._waiting = 0
+        self._waiting = self._reading = self._large = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification, version 3."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["path"] == STREAM_PATH and scope["method"] == "GET":
+        elif scope["path"] == STREAM_PATH:
             await self._answer_stream(scope, receive, send)
+        elif scope["path"] == _LIVENESS:
+            # On the loop: it waits for nobody, and is no less alive while all threads are busy.
+            await self._send(*self._call(_environ(scope, b""), None), send)
         else:
             await self._answer_call(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        alive = None
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                loop = asyncio.get_running_loop()
+                self._stream.begin()
                 with contextlib.suppress(NotImplementedError, RuntimeError):
-                    loop.add_signal_handler(LET_GO, self._stream.let_go)
-                alive = asyncio.ensure_future(self._stream.keep_alive())
+                    asyncio.get_running_loop().add_signal_handler(LET_GO, self._stream.let_go)
                 await send({"type": "lifespan.startup.complete"})
             else:
                 self._stream.let_go()
-                if alive is not None:
-                    alive.cancel()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     async def _answer_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id, began_s = uuid.uuid4().hex, time.perf_counter()
-        with self._metrics.stream_clients.track_inprogress():
-            authorization = _first(scope["headers"], b"authorization")
-            if self._access.admits(authorization):
-                status = await self._stream.answer(
-                    scope, receive, _with_header(send, request_id), self._begins
-                )
-            else:
-                status = 401
-                await refuse(
-                    _with_header(send, request_id),
-                    Refusal(401, "Not authorised", [(b"www-authenticate", b"Bearer")]),
-                )
+        told = _with_header(send, request_id)
+        refusal = self._refusal_of_stream(scope)
+        if refusal is not None:
+            status = refusal.status
+            await refuse(told, refusal)
+        else:
+            with self._metrics.stream_clients.track_inprogress():
+                client = self._clients.name(scope["client"][0], SentHeaders(scope["headers"]))
+                status = await self._stream.answer(scope, client, receive, told, self._begins)
         seconds = time.perf_counter() - began_s
+        if status != 200:  # noqa: PLR2004 — how long a stream lasts is no time to answer
+            self._metrics.seconds_of(STREAM_PATH, status).observe(seconds)
         _log.info(
             "stream", request_id=request_id, route=STREAM_PATH, status=status, s=round(seconds, 1)
         )
 
+    def _refusal_of_stream(self, scope: Scope) -> Refusal | None:
+        if scope["method"] != "GET":
+            return Refusal(405, "Streams are read by GET", [(b"allow", b"GET")])
+        if not self._admits(scope):
+            return Refusal(401, "Not authorised", [(b"www-authenticate", b"Bearer")])
+        return None
+
     async def _answer_call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body: bytes | None = b""
+        if scope["path"] == _TAKES_A_BODY and scope["method"] == "POST" and self._admits(scope):
+            if self._reading >= _WAITING_AT_MOST:
+                await self._turn_away(scope, send, Refusal(503, "Too many bodies wait", _SOON))
+                return
+            self._reading += 1
+            try:
+                body = await asyncio.wait_for(_read(receive), _BODY_WITHIN_S)
+            except TimeoutError:
+                await self._turn_away(scope, send, Refusal(408, "The body did not come", _CLOSE))
+                return
+            finally:
+                self._reading -= 1
         if self._waiting >= _WAITING_AT_MOST:
-            self._metrics.turned_away.inc()
-            await refuse(send, Refusal(503, "Too many requests wait", [(b"retry-after", b"1")]))
+            await self._turn_away(scope, send, Refusal(503, "Too many requests wait", _SOON))
             return
         self._waiting += 1
         try:
-            body = await _read(scope, receive)
-            status, headers, chunks = await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._call, _environ(scope, body)
+            fresh = await self._state.fresh() if _asks_for_blocks(scope["path"]) else None
+            answer = await asyncio.get_running_loop().run_in_executor(
+                self._pool, self._call, _environ(scope, body), fresh
             )
         finally:
             self._waiting -= 1
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": chunks})
+        await self._send_bounded(scope, send, answer)
 
-    def _call(self, environ: dict[str, Any]) -> tuple[int, Headers, bytes]:
+    async def _send_bounded(
+        self, scope: Scope, send: Send, answer: tuple[int, Headers, bytes]
+    ) -> None:
+        if len(answer[2]) <= _PIECE_BYTES:
+            await self._send(*answer, send)
+            return
+        if self._large >= _LARGE_AT_MOST:
+            await self._turn_away(scope, send, Refusal(503, "Too many lists are sent", _SOON))
+            return
+        self._large += 1
+        try:
+            await self._send(*answer, send)
+        finally:
+            self._large -= 1
+
+    async def _send(self, status: int, headers: Headers, body: bytes, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for start in range(0, len(body) - _PIECE_BYTES, _PIECE_BYTES):
+            piece = body[start : start + _PIECE_BYTES]
+            message = {"type": "http.response.body", "body": piece, "more_body": True}
+            await asyncio.wait_for(send(message), _PIECE_WITHIN_S)
+        rest = body if len(body) <= _PIECE_BYTES else body[-((len(body) - 1) % _PIECE_BYTES + 1) :]
+        await send({"type": "http.response.body", "body": rest})
+
+    async def _turn_away(self, scope: Scope, send: Send, refusal: Refusal) -> None:
+        self._metrics.turned_away.inc()
+        self._metrics.seconds_of("turned away", refusal.status).observe(0)
+        request_id = uuid.uuid4().hex
+        _log.warning(
+            "turned away", request_id=request_id, method=scope["method"], why=refusal.error
+        )
+        await refuse(_with_header(send, request_id), refusal)
+
+    def _admits(self, scope: Scope) -> bool:
+        authorization = (value for name, value in scope["headers"] if name == b"authorization")
+        return self._access.admits(next(authorization, None))
+
+    def _call(self, environ: dict[str, Any], fresh: Fresh | None) -> tuple[int, Headers, bytes]:
+        FRESH.set(fresh)
         begun: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start_response(
@@ -138,10 +207,16 @@ class Served:
         return int(status[:3]), told, body
 
 
-async def _read(scope: Scope, receive: Receive) -> bytes | None:
+_SOON: Final[Headers] = [(b"retry-after", b"1")]
+_CLOSE: Final[Headers] = [(b"connection", b"close")]
+
+
+def _asks_for_blocks(path: str) -> bool:
+    return path.startswith(("/blocked", "/readyz", "/metrics"))
+
+
+async def _read(receive: Receive) -> bytes | None:
     """The body; None if it is larger than any call takes, whose rest is not waited for."""
-    if scope["method"] in ("GET", "HEAD"):
-        return b""
     body: bytes = b""
     while True:
         message = await receive()
@@ -188,10 +263,6 @@ def _path_info(scope: Scope) -> str:
     if raw is None:
         return str(scope["path"]).encode().decode("latin-1")
     return unquote_to_bytes(raw.partition(b"?")[0]).decode("latin-1")
-
-
-def _first(headers: Headers, name: bytes) -> bytes | None:
-    return next((value for found, value in headers if found == name), None)
 
 
 def _with_header(send: Send, request_id: str) -> Send:

@@ -4,8 +4,19 @@ import signal
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from login_blocking.client_address import ForwardedHeader, Networks, checked_header, networks
 
 METRICS_FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own: set before its import, it lets several workers add up their figures."""
@@ -44,6 +55,10 @@ def _origin(text: str | None) -> str | None:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+# NoDecode: the environment holds the list as plain text, not as JSON.
+Proxies = Annotated[Networks, NoDecode, BeforeValidator(networks)]
+
+
 class Settings(BaseSettings):
     """Where to listen and which Redis to read. README's table explains each."""
 
@@ -59,4 +74,13 @@ class Settings(BaseSettings):
     token: Annotated[SecretStr | None, AfterValidator(_token)] = None
     lists_a_minute: NonNegativeInt = 600
     stream_clients: PositiveInt = 2_000
+    stream_clients_each: PositiveInt = 200
+    trusted_proxies: Proxies = Field(default=(), validate_default=False)
+    forwarded_header: ForwardedHeader = "none"
     login_api_url: Annotated[str | None, AfterValidator(_origin)] = None
+
+    @field_validator("forwarded_header")
+    @classmethod
+    def _goes_with_proxies(cls, header: ForwardedHeader, others: ValidationInfo) -> ForwardedHeader:
+        proxies = others.data.get("trusted_proxies")
+        return checked_header(proxies, header, "BLOCKED_API_TRUSTED_PROXIES")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -13,11 +13,10 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 import orjson
-import structlog
 
 from blocked_api.block_list import Version
 from blocked_api.blocks import BlocksUnavailableError
-from blocked_api.follower import Follower, Health, Present, Told
+from blocked_api.follower import Alive, Follower, Health, Heard, Present, Told
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -29,12 +28,12 @@ RING: Final = 10_000
 _GROUPS: Final = 32
 """Clients are woken in so many groups."""
 _BREATH_S: Final = 0.0003
-HEARTBEAT_S: Final = 15.0
 _RETRY_MS: Final = 1_000
-_AT_MOST_BYTES: Final = 256 * 1024
+_RING_BYTES: Final = 64 * 1024 * 1024
+_AT_ONCE_BYTES: Final = 128 * 1024
 """What is sent at once: a client that lags does not cost more memory than that."""
-
-_log = structlog.get_logger("blocked_api")
+_TAKEN_WITHIN_S: Final = 20.0
+"""A client that does not read for so long is let go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,27 @@ class Refusal:
 
 
 class Stream:
-    """All clients of one process. `tell` may be called by any thread, the rest by the loop's."""
+    """All clients of one process. `tell` may be called by any thread, the rest by the loop's.
 
-    def __init__(self, present: Present, follower: Follower, max_clients: int) -> None:
+    `most` clients at once, `most_each` of one address, which `share` lets begin so often.
+    """
+
+    def __init__(
+        self,
+        present: Present,
+        follower: Follower,
+        *,
+        most: int,
+        most_each: int,
+        share: Callable[[str], bool],
+    ) -> None:
         self._present = present
         self._follower = follower
-        self._max_clients = max_clients
-        self._ring: deque[bytes] = deque(maxlen=RING)
+        self._most = most
+        self._most_each = most_each
+        self._share = share
+        self._ring: deque[bytes] = deque()
+        self._ring_bytes = 0
         self._told = 0
         self._ring_lock = threading.Lock()  # held for moments only: the loop takes it too
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -61,58 +74,67 @@ class Stream:
         self._waking = self._wake_again = False
         self._ended = False
         self._numbers = itertools.count()
+        self._of_client: Counter[str] = Counter()
         self.clients = 0
         follower.listen(self.tell)
 
-    def tell(self, told: Told | Health) -> None:
+    def tell(self, heard: Heard) -> None:
         """Puts an event before all clients; without one it costs nothing."""
         if self.clients:
-            self._put(_encoded(told))
+            self._put(_encoded(heard))
 
-    async def keep_alive(self) -> None:
-        """Runs for ever: a comment for all clients every so often."""
+    def begin(self) -> None:
+        """Called in the event loop that serves the clients."""
         self._loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            if self.clients:
-                self._put(b": alive\n\n")
 
     def let_go(self) -> None:
         """Ends all streams, so that the process can end; clients resume elsewhere."""
         self._ended = True
         self._wake()
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send, pool: Executor) -> int:
+    async def answer(
+        self, scope: Scope, client: str, receive: Receive, send: Send, pool: Executor
+    ) -> int:
         """Serves one client until it or `let_go` ends it; the status of the answer."""
-        self._loop = asyncio.get_running_loop()
-        if self.clients >= self._max_clients:
-            await refuse(send, Refusal(503, "Too many streams", [(b"retry-after", b"5")]))
-            return 503
+        refusal = self._refusal(client)
+        if refusal is not None:
+            await refuse(send, refusal)
+            return refusal.status
         self.clients += 1
+        self._of_client[client] += 1
         try:
-            begin = await self._loop.run_in_executor(pool, self._begin, _asked_since(scope))
+            loop = asyncio.get_running_loop()
+            begin = await loop.run_in_executor(pool, self._first, _asked_since(scope))
             if isinstance(begin, Refusal):
                 await refuse(send, begin)
                 return begin.status
-            first, told = begin
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await _body(send, first)
-            serving = asyncio.ensure_future(self._serve(send, told))
+            serving = asyncio.ensure_future(self._serve(send, *begin))
             leaving = asyncio.ensure_future(_left(receive))
             try:
                 await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in (serving, leaving):
                     task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError):
+            with contextlib.suppress(asyncio.CancelledError, TimeoutError, OSError):
                 await serving
             with contextlib.suppress(Exception):  # the client may be gone
                 await send({"type": "http.response.body", "body": b""})
             return 200
         finally:
             self.clients -= 1
+            self._of_client[client] -= 1
+            if not self._of_client[client]:
+                del self._of_client[client]
 
-    def _begin(self, since: str | None) -> tuple[bytes, int] | Refusal:
+    def _refusal(self, client: str) -> Refusal | None:
+        if self.clients >= self._most:
+            return Refusal(503, "Too many streams", [(b"retry-after", b"5")])
+        if self._of_client[client] >= self._most_each or not self._share(client):
+            return Refusal(429, "Too many streams of one client", [(b"retry-after", b"10")])
+        return None
+
+    def _first(self, since: str | None) -> tuple[bytes, int] | Refusal:
         """In a thread, for it waits for the follower: what is told first, and what comes next."""
         try:
             version = None if since is None else Version.parse(since)
@@ -137,7 +159,9 @@ class Stream:
             first += _encoded(Told(now, delta))
         return first, told
 
-    async def _serve(self, send: Send, told: int) -> None:
+    async def _serve(self, send: Send, first: bytes, told: int) -> None:
+        for start in range(0, len(first), _AT_ONCE_BYTES):
+            await _body(send, first[start : start + _AT_ONCE_BYTES])
         group = next(self._numbers) % _GROUPS
         while not self._ended:
             news = self._news[group]
@@ -152,19 +176,26 @@ class Stream:
     def _next(self, told: int) -> tuple[bytes, int]:
         """What comes after the first `told` events, in one piece; nothing if that is gone."""
         with self._ring_lock:
-            start = len(self._ring) - (self._told - told)
-            waiting = [] if start < 0 else list(islice(self._ring, start, None))
+            missed = self._told - told
+            if missed > len(self._ring):
+                return b"", told
+            # From the right end: the other one may be ten thousand steps away.
+            waiting = list(islice(reversed(self._ring), missed))
+        waiting.reverse()
         size = 0
         for count, event in enumerate(waiting, 1):
             size += len(event)
-            if size >= _AT_MOST_BYTES:
+            if size >= _AT_ONCE_BYTES:
                 return b"".join(waiting[:count]), told + count
         return b"".join(waiting), told + len(waiting)
 
     def _put(self, event: bytes) -> None:
         with self._ring_lock:
             self._ring.append(event)
+            self._ring_bytes += len(event)
             self._told += 1
+            while len(self._ring) > RING or self._ring_bytes > _RING_BYTES:
+                self._ring_bytes -= len(self._ring.popleft())
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # a loop that has ended
                 self._loop.call_soon_threadsafe(self._wake)
@@ -217,7 +248,12 @@ def _asked_since(scope: Scope) -> str | None:
     return found[0] if found else None
 
 
-def _encoded(told: Told | Health) -> bytes:
+def _encoded(told: Heard) -> bytes:
+    if isinstance(told, Alive):
+        # The id lets a client that was told nothing for long resume from here.
+        return (
+            b": alive\n\n" if told.version is None else b": alive\nid: %b\n\n" % _id(told.version)
+        )
     if isinstance(told, Health):
         document = orjson.dumps({"status": told.status, "redis": told.redis})
         return b"event: status\ndata: %b\n\n" % document
@@ -228,7 +264,11 @@ def _encoded(told: Told | Health) -> bytes:
 
 def _change(document: dict[str, Any], version: Version) -> bytes:
     # JSON holds no line ends of its own, whatever a name holds.
-    return b"id: %b\nevent: change\ndata: %b\n\n" % (str(version).encode(), orjson.dumps(document))
+    return b"id: %b\nevent: change\ndata: %b\n\n" % (_id(version), orjson.dumps(document))
+
+
+def _id(version: Version) -> bytes:
+    return str(version).encode()
 
 
 async def _left(receive: Receive) -> None:
@@ -237,4 +277,5 @@ async def _left(receive: Receive) -> None:
 
 
 async def _body(send: Send, chunk: bytes) -> None:
-    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    async with asyncio.timeout(_TAKEN_WITHIN_S):
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -9,10 +9,10 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.http import HTTP_STATUS_CODES
 
 from login_api.answers import refusal_told
-from login_api.client_address import ClientAddress
 from login_api.documents import MalformedError, read_credentials
 from login_api.logins import Logins, Verdict
 from login_api.request_log import HEADERS, RequestLog
+from login_blocking.client_address import ClientAddress
 from login_blocking.subjects import ip_key
 
 if TYPE_CHECKING:

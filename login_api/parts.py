@@ -7,12 +7,12 @@ from pydantic import SecretStr
 
 from login_api.accounts import Accounts
 from login_api.attempt_history import AttemptHistory
-from login_api.client_address import ClientAddress
 from login_api.guard import Guard
 from login_api.metrics import Metrics
 from login_api.passwords import Argon2Hasher
 from login_api.places import Places
 from login_api.records import RecordPublisher
+from login_blocking.client_address import ClientAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

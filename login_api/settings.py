@@ -1,7 +1,6 @@
 """Settings of the Login API, from environment variables `LOGIN_API_…`."""
 
 import os
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from login_api.client_address import ForwardedHeader
+from login_blocking.client_address import ForwardedHeader, Networks, checked_header, networks
 
 METRICS_FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own: set before its import, it lets several workers add up their figures."""
@@ -29,22 +28,6 @@ def _given(secret: SecretStr) -> SecretStr:
     if not secret.get_secret_value().strip():
         raise ValueError("may not be empty")
     return secret
-
-
-def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(_network(entry) for part in text.split(",") if (entry := part.strip()))
-
-
-def _network(entry: str) -> IPv4Network | IPv6Network:
-    try:
-        network = ip_network(entry)
-    except ValueError as error:
-        raise ValueError(f"{error}; write networks as 10.0.0.0/8,127.0.0.1/32") from None
-    if network.prefixlen == 0:
-        raise ValueError(f"{entry} trusts everyone, who could then choose any address")
-    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
-        raise ValueError(f"{entry}: write IPv4 networks as IPv4")
-    return network
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -60,7 +43,7 @@ def _origin(entry: str) -> str:
 
 Secret = Annotated[SecretStr, AfterValidator(_given)]
 # NoDecode: the environment holds the list as plain text, not as JSON.
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Proxies = Annotated[Networks, NoDecode, BeforeValidator(networks)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 
 
@@ -74,7 +57,7 @@ class Settings(BaseSettings):
     workers: PositiveInt = 1
     threads: PositiveInt = 32
     max_body_bytes: PositiveInt = 16_384
-    trusted_proxies: Networks = Field(default=(), validate_default=False)
+    trusted_proxies: Proxies = Field(default=(), validate_default=False)
     forwarded_header: ForwardedHeader = "none"
 
     database_url: Secret
@@ -129,15 +112,5 @@ class Settings(BaseSettings):
     def _with_proxies_or_neither(
         cls, header: ForwardedHeader, others: ValidationInfo
     ) -> ForwardedHeader:
-        proxies = others.data.get("trusted_proxies")  # None if it was refused itself
-        if proxies and header == "none":
-            raise ValueError(
-                "LOGIN_API_TRUSTED_PROXIES is set; say which header they write, x-forwarded-for or "
-                "forwarded, or remove the proxies"
-            )
-        if proxies == () and header != "none":
-            raise ValueError(
-                "nobody is trusted to write it; set LOGIN_API_TRUSTED_PROXIES to the proxies' "
-                "networks, or choose none"
-            )
-        return header
+        proxies = others.data.get("trusted_proxies")
+        return checked_header(proxies, header, "LOGIN_API_TRUSTED_PROXIES")

@@ -10,7 +10,6 @@ from argon2 import PasswordHasher
 from login_api.accounts import PostgresAccounts
 from login_api.app import create_app
 from login_api.attempt_history import KafkaAttemptHistory
-from login_api.client_address import ClientAddress
 from login_api.database import Database
 from login_api.durable_publisher import DurablePublisher
 from login_api.guard import RedisGuard
@@ -24,6 +23,7 @@ from login_api.record_publisher import KafkaRecordPublisher
 from login_api.refusals import RememberingGuard
 from login_api.returns import ReturningGuard
 from login_api.settings import Settings
+from login_blocking.client_address import ClientAddress
 
 structlog.configure(
     processors=[

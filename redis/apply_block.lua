@@ -50,8 +50,9 @@ for i = 2, #ARGV, 2 do
 end
 
 local function count_begun(rule, since)
-  if since > now - 3600000 and since <= now then
-    local key = string.format('blocked:begun:%d', math.floor(since / 60000))
+  if since > now - 3600000 then
+    -- A detector's clock may be a little ahead.
+    local key = string.format('blocked:begun:%d', math.floor(math.min(since, now) / 60000))
     redis.call('HINCRBY', key, rule, 1)
     redis.call('PEXPIRE', key, 7200000)
   end

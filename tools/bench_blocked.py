@@ -35,10 +35,12 @@ SIZES: Final = (1_000, 100_000)
 CONSTANT: Final = """
 from pathlib import Path
 from flask import Flask, Response
-from blocked_api.access import Access
+from blocked_api.access import Access, Clients
 from blocked_api.metrics import Metrics
 from blocked_api.serving import Served
+from blocked_api.shared_questions import SharedState
 from blocked_api.stream import Stream
+from login_blocking.client_address import ClientAddress
 BYTES = Path(__file__).with_name("bytes").read_bytes()
 application = Flask("constant")
 @application.get("/constant")
@@ -49,7 +51,10 @@ def same_bytes():
     return Response(BYTES, content_type="application/json")
 class Nobody:
     def listen(self, listener): pass
-app = Served(application, Stream(None, Nobody(), 1), Access(None), Metrics(), THREADS)
+stream = Stream(None, Nobody(), most=1, most_each=1, share=bool)
+clients = Clients(ClientAddress())
+app = Served(application, stream=stream, state=SharedState(dict), access=Access(None),
+             clients=clients, metrics=Metrics(), threads=THREADS)
 """
 
 

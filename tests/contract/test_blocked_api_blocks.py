@@ -9,8 +9,14 @@ from dataclasses import dataclass
 import pytest
 
 from blocked_api.block_feed import RedisFeed, RedisQuestions
-from blocked_api.block_list import KEPT_MARKS, BlockList, Version
-from blocked_api.blocks import Blocks, BlocksUnavailableError, ListMissingError, LiveBlock
+from blocked_api.block_list import KEPT_MARKS, BlockList, Delta, GapError, Version
+from blocked_api.blocks import (
+    Blocks,
+    BlocksUnavailableError,
+    ListMissingError,
+    LiveBlock,
+    MalformedEntryError,
+)
 from blocked_api.follower import Follower, Present, Reading
 from flink_jobs.redis_writer import RedisBlockWriter
 from login_blocking.blocks import RedisEntry
@@ -40,10 +46,7 @@ class Exam:
         return self.present.read(lambda blocks: blocks.names(subject_type))[1]
 
     def blocks(self, subject: Subject) -> list[LiveBlock]:
-        """As Redis tells, which is what the list tells."""
-        asked = self.present.blocks(subject)[1]
-        assert self.present.read(lambda blocks: blocks.get(subject))[1] == asked
-        return list(asked)
+        return list(self.present.read(lambda blocks: blocks.get(subject))[1])
 
     def version(self) -> Version:
         return self.present.read(lambda blocks: blocks.version)[1]
@@ -55,7 +58,7 @@ class Exam:
 
 def _present(url: str, clock: Callable[[], int]) -> tuple[Present, Follower]:
     follower = Follower(RedisFeed(url, 450, clock), clock)
-    return Present(RedisQuestions(url, 450, clock), follower, clock), follower
+    return Present(RedisQuestions(url, 450), follower, clock), follower
 
 
 @pytest.fixture
@@ -170,10 +173,14 @@ def test_an_entry_that_is_none_is_not_taken_for_no_block(
     in_redis: Exam, redis_server: RedisServer, entry: str
 ) -> None:
     with redis_server.admin() as admin:
+        admin.zadd(blocked_set("user"), {"alice": SINCE + HOUR})
         admin.hset(block_hash("user", "alice"), "failures", entry)
-    with pytest.raises(BlocksUnavailableError):
-        in_redis.present.blocks(ALICE)
-    assert in_redis.blocked("user") == []
+    feed = RedisFeed(redis_server.url("blocked_api"), 450, lambda: SINCE)
+    state = feed.state()
+    assert state is not None
+    with pytest.raises(MalformedEntryError):
+        feed.load(state)
+    feed.close()
 
 
 @pytest.mark.service
@@ -182,7 +189,7 @@ def test_connections_that_died_cost_no_answer(in_redis: Exam, redis_server: Redi
     assert in_redis.blocked("user") == ["alice"]
     with redis_server.admin() as admin:
         admin.execute_command("CLIENT", "KILL", "USER", "blocked_api")
-    assert len(in_redis.present.blocks(ALICE)[1]) == 1
+    assert len(in_redis.blocks(ALICE)) == 1
     assert in_redis.blocked("user") == ["alice"]
 
 
@@ -194,7 +201,6 @@ def test_no_redis_and_a_wrong_password_are_an_unavailable_list(redis_server: Red
     )
     asks: list[Callable[[Reading], object]] = [
         lambda present: present.read(len),
-        lambda present: present.blocks(ALICE),
         lambda present: present.begun([1]),
         lambda present: present.state(),
     ]
@@ -245,9 +251,8 @@ def test_an_empty_redis_of_which_nobody_has_reported_is_no_empty_list(
     in_redis.write(ALICE, {"failures": block(SINCE, SINCE + HOUR)})
     with redis_server.admin() as admin:
         admin.flushall()
-    for ask in (in_redis.present.state, lambda: in_redis.present.blocks(ALICE)):
-        with pytest.raises(ListMissingError):
-            ask()
+    with pytest.raises(ListMissingError):
+        in_redis.present.state()
     with pytest.raises(ListMissingError):
         in_redis.blocked("user")
     in_redis.write(BOB, {"failures": block(SINCE, SINCE + HOUR)})
@@ -335,9 +340,69 @@ def test_what_the_changes_no_longer_tell_is_read_from_the_list(
     assert later.names("user") == in_redis.blocked("user")
     assert later.names("ip") == ["198.51.100.7"]
     assert len(later.names("user")) == 50
+    delta = later.since(early)
+    assert delta is not None
+    assert ({**delta.added, **delta.changed}, delta.removed) == in_redis.since(early)
     # Ends before its start are unknown to it, so what was known before is too old.
-    assert later.since(early) is None
-    assert later.since(later.version) is not None
+    assert later.since(early._replace(ended=SINCE - 1)) is None
+    feed.close()
+
+
+@pytest.mark.service
+def test_processes_that_started_at_other_moments_take_each_others_versions(
+    in_redis: Exam, redis_server: RedisServer
+) -> None:
+    for number in range(5):
+        subject = Subject("user", f"user{number}")
+        in_redis.write(subject, {"failures": block(SINCE, SINCE + HOUR + number)})
+    with redis_server.admin() as admin:
+        admin.xtrim(BLOCK_CHANGES, maxlen=2, approximate=False)
+    lists = []
+    for started in (SINCE + 1_000, SINCE + 2_000):
+        feed = RedisFeed(redis_server.url("blocked_api"), 450, lambda at=started: at)  # type: ignore[misc]
+        state = feed.state()
+        assert state is not None
+        lists.append(feed.load(state))
+        feed.close()
+    for moment in (SINCE + 3_000, SINCE + HOUR + 2):
+        for one, other in itertools.permutations(lists):
+            before = one.version
+            for blocks in lists:
+                blocks.advance(moment)
+            if before.ended >= SINCE + 2_000:
+                assert other.since(before) is not None
+            assert other.since(one.version) == Delta()
+
+
+@pytest.mark.service
+@pytest.mark.parametrize("behind_ms", [0, 50, 5_000])
+def test_a_clock_that_differs_is_no_reason_to_read_the_list_anew(
+    redis_server: RedisServer, behind_ms: int
+) -> None:
+    url, now = redis_server.url("blocked_api"), time.time_ns() // 1_000_000
+    with redis_server.admin() as admin:
+        admin.hset(BLOCK_STATE, mapping={"generation": "1", "complete_at": "1"})
+    writer = RedisBlockWriter(redis_server.url("detector"), SCRIPT)
+    for number in range(20):
+        subject = Subject("user", f"user{number}")
+        writer.apply(subject, {"failures": block(now, now + (300 if number < 15 else HOUR))})
+    feed = RedisFeed(url, 450)
+    follower = Follower(feed, lambda: time.time_ns() // 1_000_000 - behind_ms)
+    follower.follow_once(0)
+    while time.time_ns() // 1_000_000 < now + 310:
+        time.sleep(0.01)
+    for number in range(15):  # as the detector lifts at the end, by Redis' clock
+        writer.apply(Subject("user", f"user{number}"), {})
+    blocks = follower._blocks
+    assert blocks is not None
+    assert blocks.count("user") == 20 if behind_ms else True
+    follower._compare_counts(blocks)
+    with redis_server.admin() as admin:
+        admin.zrem(blocked_set("user"), "user19")
+        with pytest.raises(GapError):
+            follower._compare_counts(blocks)
+        admin.flushall()
+    writer.close()
     feed.close()
 
 
@@ -418,5 +483,6 @@ def test_a_list_of_ten_thousand_leaves_out_those_that_ended(
     listed: BlockList = feed.load(state)
     expected = ["for-ever", *(f"user{number:05}" for number in range(9_001, 10_000))]
     assert listed.names("user") == expected
-    assert feed.count("user") == len(expected)
+    assert feed.count("user", SINCE + 9_000) == len(expected)
+    assert listed.count("user", SINCE + 9_500) == feed.count("user", SINCE + 9_500) == 500
     feed.close()

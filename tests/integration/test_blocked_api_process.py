@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+import redis
 import requests
 
 from flink_jobs.redis_writer import RedisBlockWriter
@@ -21,6 +24,8 @@ from login_blocking.names import BLOCK_STATE
 from login_blocking.subjects import Subject
 from tests.support.block_entries import block
 from tests.support.services import REPOSITORY, RedisServer, free_port, running_redis
+from tests.support.waiting import eventually
+from tools import list_servers
 
 pytestmark = pytest.mark.service
 
@@ -181,6 +186,61 @@ def test_a_redis_that_hangs_gives_503_within_a_second_to_every_client(
     assert "blocked_api_redis_failures_total 0.0" not in api.get("/metrics").text
 
 
+def test_bodies_that_do_not_come_hold_up_nobody(api: RunningApi) -> None:
+    stalled = []
+    try:
+        for number in range(300):
+            path = "/blocked/check" if number % 2 else "/x"
+            connection = socket.create_connection(("127.0.0.1", api.port), timeout=10)
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            connection.sendall(f"{head}Content-Length: 5\r\n\r\n".encode())
+            stalled.append(connection)
+        for call in ("/healthz", "/readyz", "/blocked", "/blocked/users/alice"):
+            assert api.get(call).status_code in (200, 404)
+        with stalled[1].makefile("rb") as answer:
+            assert b" 408 " in answer.readline()
+    finally:
+        for connection in stalled:
+            connection.close()
+
+
+def test_clients_that_do_not_read_cost_a_piece_each_not_the_list(
+    api: RunningApi, redis_server: RedisServer
+) -> None:
+    _fill(redis_server, 20_000)
+    size = len(api.get("/blocked/changes").content)
+    assert size > 2_000_000
+    (worker,) = psutil.Process(api.process.pid).children(recursive=True)
+    before = worker.memory_info().rss
+    unread = []
+    try:
+        for _ in range(50):
+            connection = socket.create_connection(("127.0.0.1", api.port), timeout=10)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            connection.sendall(b"GET /blocked/changes HTTP/1.1\r\nHost: x\r\n\r\n")
+            unread.append(connection)
+        eventually(lambda: all(_has_answer(connection) for connection in unread), 20)
+        assert api.get("/blocked/users/alice").status_code == 404
+        grown = worker.memory_info().rss - before
+        assert grown < 50 * size / 4, f"{grown / 1e6:.0f} MB"
+    finally:
+        for connection in unread:
+            connection.close()
+
+
+def _has_answer(connection: socket.socket) -> bool:
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def _fill(redis_server: RedisServer, count: int) -> None:
+    now = time.time_ns() // 1_000_000
+    with redis.Redis.from_url(redis_server.url("detector")) as detector:
+        for start in range(0, count, 1_000):
+            names = [f"user{number:06}" for number in range(start, start + 1_000)]
+            changes = [(Subject("user", name), list_servers.hour_from(now)) for name in names]
+            list_servers.apply(detector, changes)
+
+
 def test_redis_may_come_later_go_and_come_back(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     with running_redis(tmp_path / "redis") as server:
@@ -229,6 +289,7 @@ def test_several_workers_add_up_their_figures(tmp_path: Path, redis_server: Redi
             assert api.get("/blocked").status_code == 200
         figures = api.get("/metrics").text
     assert 'blocked_api_request_seconds_count{route="/blocked",status="200"} 20.0' in figures
+    assert "blocked_api_list_reads_total 2.0" in figures
 
 
 def test_without_an_address_of_redis_it_says_so_and_ends(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -258,6 +259,46 @@ def test_streams_hold_up_no_call_and_end_with_the_process(
         assert api.process.wait(8) == 0
         assert all(listener.ended.wait(5) for listener in listeners)
         assert "refused to gracefully stop" not in api.log.read_text()
+
+
+def test_a_stream_is_read_by_get_and_one_address_has_a_share(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    report(redis_server)
+    settings = {"BLOCKED_API_STREAM_CLIENTS_EACH": "2"}
+    with running_api(tmp_path, redis_server.url("blocked_api"), settings) as api:
+        api.wait_until_healthy()
+        api.wait_for("/readyz", 200)
+        address = f"http://127.0.0.1:{api.port}/blocked/stream"
+        for method in ("HEAD", "POST", "DELETE"):
+            answer = requests.request(method, address, timeout=10)
+            assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
+        with listening(api), listening(api):
+            refused = requests.get(address, timeout=10)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "10")
+        eventually(lambda: "blocked_api_stream_clients 0.0" in api.get("/metrics").text, 10)
+        with listening(api):
+            pass
+
+
+def test_a_client_that_does_not_read_is_let_go_and_holds_up_nobody(
+    api: RunningApi, writer: RedisBlockWriter
+) -> None:
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    deaf.connect(("127.0.0.1", api.port))
+    deaf.sendall(b"GET /blocked/stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    now = _now()
+    long_name = "x" * 200
+    with listening(api) as listener:
+        for number in range(12_000):
+            since = now - 20_000 + number  # a later decision each time
+            entry = {"failures": block(since, since + HOUR)}
+            writer.apply(Subject("user", f"{long_name}{number % 50}"), entry)
+        eventually(partial(listener.has_told, 50), 20)
+        eventually(lambda: len(listener.told("changed")) == 11_950, 20)
+        eventually(lambda: "blocked_api_stream_clients 1.0" in api.get("/metrics").text, 60)
+    deaf.close()
 
 
 def test_clients_that_leave_are_forgotten(api: RunningApi) -> None:

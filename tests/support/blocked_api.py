@@ -5,7 +5,7 @@ from typing import NoReturn, TypeVar
 
 from blocked_api.block_feed import ListState
 from blocked_api.block_list import NOWHERE, BlockList, Change, Place
-from blocked_api.blocks import Blocks, BlocksUnavailableError, live_blocks_of
+from blocked_api.blocks import BlocksUnavailableError, live_blocks_of
 from login_blocking.blocks import RedisEntry
 from login_blocking.subjects import Subject
 
@@ -43,9 +43,6 @@ class InMemoryPresent:
         place = self.list.version.place
         return ListState("1", place, self.complete_at, self.heartbeat, self.lag_ms)
 
-    def blocks(self, subject: Subject) -> tuple[ListState, Blocks]:
-        return self.read(lambda blocks: blocks.get(subject))
-
     def read(self, question: Callable[[BlockList], T]) -> tuple[ListState, T]:
         self.list.advance(self.at)
         return self.state(), question(self.list)
@@ -56,9 +53,6 @@ class InMemoryPresent:
 
 class FailingPresent(InMemoryPresent):
     def state(self) -> NoReturn:
-        raise BlocksUnavailableError("Redis did not answer")
-
-    def blocks(self, subject: Subject) -> NoReturn:
         raise BlocksUnavailableError("Redis did not answer")
 
     def read(self, question: Callable[[BlockList], T]) -> NoReturn:

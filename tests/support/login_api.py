@@ -12,7 +12,6 @@ from pydantic import SecretStr
 from login_api.accounts import NameTakenError
 from login_api.app import create_app
 from login_api.attempt_history import History
-from login_api.client_address import ClientAddress
 from login_api.errors import PartUnavailableError
 from login_api.guard import Admission, Request
 from login_api.metrics import Metrics
@@ -21,6 +20,7 @@ from login_api.passwords import Argon2Hasher
 from login_api.places import Places
 from login_api.records import Record
 from login_blocking.attempts import Attempt, Outcome, decode
+from login_blocking.client_address import ClientAddress
 from login_blocking.commands import Command
 from login_blocking.commands import decode as decode_command
 from login_blocking.names import BLOCK_COMMANDS, LOGIN_ATTEMPTS

@@ -190,6 +190,58 @@ def test_the_memory_for_ends_and_events_is_bounded(monkeypatch: pytest.MonkeyPat
     assert sum(map(len, blocks._by_subject.values())) <= 10
 
 
+def test_an_end_that_had_passed_when_the_change_came_is_told() -> None:
+    """Two processes: one has seen another end pass before the change, the other has not."""
+    early, late = BlockList("1"), BlockList("1")
+    first, second = change(early, ALICE, live(NOW + 10)), None
+    for blocks in (early, late):
+        blocks.apply(first)
+    late.advance(NOW + 10)
+    second = change(early, BOB, live(NOW + 10), at=NOW + 5)
+    early.apply(second)
+    told = early.version  # bob is blocked, as this process told
+    late.apply(second)
+    found = late.since(told)
+    assert found is not None
+    assert sorted(found.removed) == [ALICE, BOB]
+    assert late.since(late.version) == Delta()
+
+
+def test_who_is_far_behind_takes_the_full_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_list, "MOST_SINCE", 3)
+    blocks = BlockList("1")
+    versions = []
+    for number in range(5):
+        versions.append(blocks.version)
+        blocks.apply(change(blocks, Subject("user", f"user{number}"), live(None)))
+    assert blocks.since(versions[1]) is None
+    assert blocks.since(versions[2]) is not None
+
+
+def test_those_that_stay_longer_than_a_moment_are_counted() -> None:
+    blocks = BlockList("1")
+    for number in range(50):
+        blocks.apply(change(blocks, Subject("user", f"user{number}"), live(NOW + number)))
+    blocks.apply(change(blocks, ALICE, live(NOW + 5), live(None, rule_name="operator")))
+    blocks.apply(change(blocks, ADDRESS, live(NOW + 5)))
+    blocks.advance(NOW)
+    for moment in (NOW, NOW + 5, NOW + 48, NOW + 100):
+        longer = [s for s, held in blocks.items() if s.type == "user" and held[0].end > moment]
+        assert blocks.count("user", moment) == len(longer)
+
+
+def test_a_large_delta_is_told_in_pieces() -> None:
+    subjects = [Subject("user", f"user{number}") for number in range(7)]
+    delta = Delta(added=dict.fromkeys(subjects[:3], (live(None),)), removed=subjects[3:])
+    parts = list(delta.parts(2))
+    assert [len(part.added) + len(part.removed) for part in parts] == [2, 1, 2, 2]
+    together = Delta()
+    for part in parts:
+        together.update(part)
+    assert together == delta
+    assert list(Delta().parts(2)) == []
+
+
 @pytest.mark.parametrize(
     "text", ["", "1", "1.2.3", "1.2-3", "1.2-3.x", "1.2-3.4.5", "1.-2-3.4", "²1.2-3.4", "1.2-3.+4"]
 )

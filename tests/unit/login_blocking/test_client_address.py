@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from werkzeug.datastructures import Headers
 
-from login_api.client_address import (
+from login_blocking.client_address import (
     LONGEST_HEADER,
     MOST_HOPS,
     ClientAddress,

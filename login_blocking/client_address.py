@@ -6,11 +6,9 @@ Pure: it neither asks the network nor logs.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import islice
-from typing import Final, Literal
-
-from werkzeug.datastructures import Headers
+from typing import Final, Literal, Protocol
 
 ForwardedHeader = Literal["none", "x-forwarded-for", "forwarded"]
 
@@ -18,6 +16,16 @@ LONGEST_HEADER: Final = 8_192
 """In characters from the right; nothing further left is looked at."""
 
 MOST_HOPS: Final = 64
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
+class Headers(Protocol):
+    """A request's headers, as werkzeug holds them."""
+
+    def getlist(self, key: str, /) -> list[str]:
+        """All values of a header, in the order in which they came."""
+
 
 _PORT = r"(?::(?:[0-9]{1,5}|_[0-9A-Za-z._-]+))?"
 _IPV4 = re.compile(rf"([0-9.]+){_PORT}")
@@ -39,7 +47,7 @@ class ClientAddress:
     headers with underscores (nginx does by itself), or use `forwarded`, which has none to confuse.
     """
 
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    trusted_proxies: Networks = ()
     header: ForwardedHeader = "none"
 
     def __call__(self, peer: str, headers: Headers) -> str:
@@ -64,6 +72,42 @@ class ClientAddress:
 
     def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self.trusted_proxies)
+
+
+def networks(text: str) -> Networks:
+    """Networks between commas; raises ValueError for what is none, or would trust everybody."""
+    return tuple(_network(entry) for part in text.split(",") if (entry := part.strip()))
+
+
+def checked_header(
+    proxies: Networks | None, header: ForwardedHeader, setting: str
+) -> ForwardedHeader:
+    """The header if it goes with the proxies; raises ValueError for one without the other.
+
+    `proxies` is None if they were refused themselves; `setting` is their name.
+    """
+    if proxies and header == "none":
+        raise ValueError(
+            f"{setting} is set; say which header they write, x-forwarded-for or forwarded, or "
+            "remove the proxies"
+        )
+    if proxies == () and header != "none":
+        raise ValueError(
+            f"nobody is trusted to write it; set {setting} to the proxies' networks, or choose none"
+        )
+    return header
+
+
+def _network(entry: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(entry)
+    except ValueError as error:
+        raise ValueError(f"{error}; write networks as 10.0.0.0/8,127.0.0.1/32") from None
+    if network.prefixlen == 0:
+        raise ValueError(f"{entry} trusts everyone, who could then choose any address")
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ValueError(f"{entry}: write IPv4 networks as IPv4")
+    return network
 
 
 def _hops_from_right(header: ForwardedHeader, headers: Headers) -> Iterator[str]:
