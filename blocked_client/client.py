@@ -27,6 +27,7 @@ from blocked_client.answers import (
     list_status,
     read_changes,
     read_status,
+    read_version,
 )
 from blocked_client.block_copy import Block, BlockCopy, Held, block_of
 from blocked_client.event_stream import Event, EventStreamParser, MalformedStreamError
@@ -379,6 +380,8 @@ class BlockedClient:
                     if not self._take(event):
                         self._version = None
                         return
+                if parser.last_id:  # comments carry one too, so that a quiet list does not age
+                    self._version = read_version(parser.last_id)
                 self._heard_at_s = time.monotonic()
                 if parser.retry_ms is not None:
                     self._first_delay_s = parser.retry_ms / 1_000

@@ -179,6 +179,18 @@ def test_comments_keep_a_connection(api: FakeBlockedApi) -> None:
         assert client.status.connections == 1
 
 
+def test_a_comment_s_id_is_what_the_stream_is_resumed_from(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    api.block("alice")
+    followed(client, api)
+    api.say(b": alive\nid: 1-quiet\n\n")
+    eventually(lambda: client.status.version == "1-quiet", within_s=5)
+    api.hang_up()
+    eventually(lambda: api.asked[-1][1].get("Last-Event-ID") == "1-quiet", within_s=10)
+    assert client.status.malformed == 0
+
+
 def test_another_list_is_taken_whole(api: FakeBlockedApi, client: BlockedClient) -> None:
     api.block("alice", "bob")
     followed(client, api)
@@ -228,6 +240,7 @@ MALFORMED = {
     "no version": b'data: {"full":false,"added":[],"changed":[],"removed":[]}\nevent: change\n\n',
     "no status": b'event: status\ndata: {"status":"alice"}\n\n',
     "no UTF-8": b"event: change\ndata: alice\xff\n\n",
+    "no id": "id: é\n\n".encode(),
     "deep": b"event: change\ndata: " + b"[" * 100_000 + b"\n\n",
 }
 

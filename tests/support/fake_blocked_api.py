@@ -112,7 +112,8 @@ class FakeBlockedApi:
     def since(self, version: str) -> bytes:
         """The events with which a stream begins."""
         epoch, _, number = version.partition("-")
-        if epoch != str(self.epoch) or int(number) > len(self._history):
+        known = epoch == str(self.epoch) and number.isdigit()
+        if not known or int(number) > len(self._history):
             return self.reset_event()
         later = self._history[int(number) :]
         if self.most_behind is not None and len(later) > self.most_behind:
