@@ -1,8 +1,10 @@
 """Wires the Blocked API from its environment; the server loads `app` from here."""
 
 import gc
+import logging
 import sys
 
+import orjson
 import structlog
 
 from blocked_api.access import Access, Clients, ListRate
@@ -20,8 +22,10 @@ structlog.configure(
     processors=[
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.add_log_level,
-        structlog.processors.JSONRenderer(),
+        structlog.processors.JSONRenderer(serializer=orjson.dumps),
     ],
+    logger_factory=structlog.BytesLoggerFactory(),
+    wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     cache_logger_on_first_use=True,
 )
 

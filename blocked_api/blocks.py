@@ -3,12 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from login_blocking.moments import LATEST_MS, iso
+from login_blocking import moments
+from login_blocking.moments import LATEST_MS
 from login_blocking.subjects import Subject
+
+iso = lru_cache(65_536)(moments.iso)
+"""The same moments are told again and again."""
 
 
 class BlocksUnavailableError(Exception):

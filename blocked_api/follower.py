@@ -152,10 +152,15 @@ class Follower:
             self._tell_ends(blocks)
             return question(blocks)
 
+    def has_reached(self, state: ListState) -> bool:
+        """Whether `read` would answer at once. Takes no lock."""
+        return self._reached(state)
+
     def _reached(self, state: ListState) -> bool:
-        if self._blocks is None:
+        blocks = self._blocks
+        if blocks is None:
             return False
-        version = self._blocks.version
+        version = blocks.version
         return version.generation == state.generation and (
             state.place is None or version.place >= state.place
         )

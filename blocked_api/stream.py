@@ -61,7 +61,7 @@ class Stream:
         share: Callable[[str], bool],
     ) -> None:
         self._present = present
-        self._follower = follower
+        self.follower = follower
         self._most = most
         self._most_each = most_each
         self._share = share
@@ -152,7 +152,7 @@ class Stream:
             error = "The block list cannot be read now; try again"
             return Refusal(503, error, [(b"retry-after", b"1")])
         now, delta, told = begun
-        first = b"retry: %d\n\n" % _RETRY_MS + _encoded(self._follower.health)
+        first = b"retry: %d\n\n" % _RETRY_MS + _encoded(self.follower.health)
         if version is None:
             first += _change({"version": str(now), "full": False, **_NOTHING}, now)
         else:

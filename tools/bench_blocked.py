@@ -8,10 +8,13 @@ server's own CPU time an answer is printed beside it.
 
 import argparse
 import gzip
+import itertools
 import json
 import os
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +26,7 @@ import redis
 import requests
 
 from login_blocking.names import block_hash, blocked_set
+from login_blocking.subjects import Subject
 from tools import bench_blocked_stream, http_load, list_servers
 from tools.http_load import Ask, Figures
 from tools.stack import binaries
@@ -87,52 +91,74 @@ def main() -> int:
 def _calls(stack: Stack, size: int, seconds: int, rounds: int) -> None:
     list_servers.fill(stack, size)
     settings = {"BLOCKED_API_WORKERS": str(_WORKERS), "BLOCKED_API_THREADS": str(_THREADS)}
-    print(f"\n{size:,} live blocks; ratio to the constant of as many bytes\n{_HEAD}", flush=True)
+    print(f"\n{size:,} live blocks; ratios: to a constant of as many bytes, and to raw Redis")
+    print(_HEAD, flush=True)
     for _ in range(rounds):
+        one = block_hash("user", f"user{size // 2:07}")
+        redis_process = _redis_process(stack)
+        subject_read = _redis_reads(stack, partial(_all_fields, one))
+        raw_one = http_load.measure(subject_read, seconds, redis_process)
+        _row("raw Redis, one subject", raw_one)
+        raw_list = http_load.measure(_redis_reads(stack, _whole_list), seconds, redis_process)
+        _row("raw Redis, the list", raw_list)
         with list_servers.blocked_api(stack, settings) as server:
-            port = stack.ports.blocked_api
             answer = requests.get(f"{stack.blocked_url}/blocked", timeout=60)
             with _constant(answer.content) as (constant_port, constant_server):
-
-                def constant(
-                    path: str, port: int = constant_port, at: psutil.Process = constant_server
-                ) -> Figures:
-                    return http_load.measure(
-                        http_load.http(port, http_load.request("GET", path)), seconds, at
-                    )
-
-                small, same = constant("/constant"), constant("/bytes")
-            _row("constant", small)
+                small = _measured(constant_port, constant_server, "/constant", seconds)
+                same = _measured(constant_port, constant_server, "/bytes", seconds)
+            _row("constant, bare Flask", small)
             _row("constant, the list's bytes", same)
-
-            def asked(
-                name: str,
-                than: Figures,
-                call: bytes,
-                at: psutil.Process = server,
-                port: int = port,
-            ) -> None:
-                _row(name, http_load.measure(http_load.http(port, call), seconds, at), than)
-
+            own = _measured(stack.ports.blocked_api, server, "/constant", seconds)
+            _row("this server's own 404", own, small)
+            checked = json.dumps({"users": [f"user{n:07}" for n in range(100)]}).encode()
             tag = answer.headers["ETag"]
-            request = http_load.request
-            asked("single check", small, request("GET", f"/blocked/users/user{size // 2:07}"))
-            asked("single check, not blocked", small, request("GET", "/blocked/users/nobody"))
-            body = json.dumps({"users": [f"user{n:07}" for n in range(100)]}).encode()
-            asked("check of 100", small, request("POST", "/blocked/check", body=body))
-            asked("304", small, request("GET", "/blocked", {"If-None-Match": tag}))
-            asked("full list", same, request("GET", "/blocked"))
-            asked("full list, gzip", same, request("GET", "/blocked", {"Accept-Encoding": "gzip"}))
-        redis_process = _redis_process(stack)
-        one = block_hash("user", f"user{size // 2:07}")
-        hashes = _redis_reads(stack, partial(_all_fields, one))
-        _row("raw Redis, one subject", http_load.measure(hashes, seconds, redis_process))
-        listed = _redis_reads(
-            stack, lambda client: client.zrangebyscore(blocked_set("user"), "(0", "+inf")
-        )
-        _row("raw Redis, the list", http_load.measure(listed, seconds, redis_process))
+            get, post = partial(http_load.request, "GET"), partial(http_load.request, "POST")
+            one_path = f"/blocked/users/user{size // 2:07}"
+            cases = [
+                ("single check", get(one_path), 200, small, raw_one),
+                ("single check, not blocked", get("/blocked/users/nobody"), 404, small, raw_one),
+                ("check of 100", post("/blocked/check", body=checked), 200, small, None),
+                ("304", get("/blocked", {"If-None-Match": tag}), 304, small, raw_list),
+                ("full list", get("/blocked"), 200, same, raw_list),
+                ("full list, gzip", get("/blocked", {"Accept-Encoding": "gzip"}), 200, same, None),
+            ]
+            for name, call, status, constant, raw in cases:
+                asked = http_load.http(stack.ports.blocked_api, call)
+                _row(name, http_load.measure(asked, seconds, server), constant, raw, status)
+            with _changing(stack):
+                asked = http_load.http(stack.ports.blocked_api, get("/blocked"))
+                found = http_load.measure(asked, seconds, server)
+                _row("full list, 10 changes/s", found, same, raw_list, 200)
     zipped = len(gzip.compress(answer.content, 1))
     print(f"the list: {len(answer.content):,} bytes, gzip {zipped:,}")
+
+
+def _measured(port: int, server: psutil.Process, path: str, seconds: int) -> Figures:
+    return http_load.measure(http_load.http(port, http_load.request("GET", path)), seconds, server)
+
+
+@contextmanager
+def _changing(stack: Stack) -> Iterator[None]:
+    """Ten users more a second, meanwhile."""
+    over = threading.Event()
+
+    def change() -> None:
+        with redis.Redis.from_url(stack.redis_url("detector")) as detector:
+            for number in itertools.count():
+                if over.wait(0.1):
+                    return
+                now = time.time_ns() // 1_000_000
+                entry = list_servers.hour_from(now)
+                name = f"changing-{now}-{number}"
+                list_servers.apply(detector, [(Subject("user", name), entry)])
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _redis_reads(stack: Stack, read: Callable[[redis.Redis], object]) -> Callable[[], Ask]:
@@ -148,6 +174,10 @@ def _redis_reads(stack: Stack, read: Callable[[redis.Redis], object]) -> Callabl
     return connect
 
 
+def _whole_list(client: redis.Redis) -> object:
+    return client.zrangebyscore(blocked_set("user"), "(0", "+inf")
+
+
 def _all_fields(key: str, client: redis.Redis) -> object:
     return client.hgetall(key)
 
@@ -161,15 +191,27 @@ def _redis_process(stack: Stack) -> psutil.Process:
 
 
 _HEAD: Final = (
-    "answer                       answers/s  p50 ms  p99 ms  CPU us/answer   MB/s  ratio  statuses"
+    "answer                       answers/s  p50 ms  p99 ms  CPU us/answer   MB/s  ratio  to Redis"
 )
 
 
-def _row(name: str, found: Figures, than: Figures | None = None) -> None:
-    ratio = "" if than is None else f"{found.answers_a_second / than.answers_a_second:.2f}"
+def _row(
+    name: str,
+    found: Figures,
+    constant: Figures | None = None,
+    raw: Figures | None = None,
+    status: int | None = None,
+) -> None:
+    """A line; without ratios if any answer was another one than it had to be."""
+    wrong = found.statuses if status is not None and set(found.statuses) != {status} else ""
+    ratios = [
+        "" if than is None or wrong else f"{found.answers_a_second / than.answers_a_second:.2f}"
+        for than in (constant, raw)
+    ]
     print(
         f"{name:28} {found.answers_a_second:9,.0f} {found.p50_ms:7.1f} {found.p99_ms:7.1f} "
-        f"{found.cpu_us:14.0f} {found.megabytes_a_second:6.0f} {ratio:>6}  {found.statuses}",
+        f"{found.cpu_us:14.0f} {found.megabytes_a_second:6.0f} {ratios[0]:>6} {ratios[1]:>9}  "
+        f"{wrong}",
         flush=True,
     )
 

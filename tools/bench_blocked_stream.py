@@ -29,6 +29,9 @@ from tools.stack.layout import Stack
 _PREFIX: Final = "streamed"
 _ADDED: Final = re.compile(rb'"(streamed)-([0-9]+)-([0-9]+)"')
 
+_CALLS_A_SECOND: Final = 50
+_NOT_BLOCKED: Final = 404
+
 if TYPE_CHECKING:
     _Results = Queue["_Heard"]
 
@@ -46,6 +49,7 @@ def run(stack: Stack, clients: int, a_second: int, seconds: int) -> None:
     """Prints the figures. One process serves all: the worst case for memory and threads."""
     _allow_files(2 * clients + 1_000)
     settings = {"BLOCKED_API_WORKERS": "1", "BLOCKED_API_STREAM_CLIENTS": str(clients + 10)}
+    settings["BLOCKED_API_STREAM_CLIENTS_EACH"] = str(clients + 10)
     with list_servers.blocked_api(stack, settings) as server:
         workers = server.children(recursive=True)
         url = f"{stack.blocked_url}/blocked/users/nobody"
@@ -105,14 +109,17 @@ def _change(stack: Stack, a_second: int, seconds: int) -> int:
 
 
 def _timed_calls(url: str, seconds: int) -> list[float]:
-    """Fifty a second, one after another, over one connection; ms each."""
+    """Fifty a second, each due at its moment whatever the one before took; ms from then on."""
     taken = []
     with requests.Session() as session:
-        until = time.monotonic() + seconds
-        while (began := time.perf_counter()) and time.monotonic() < until:
-            session.get(url, timeout=10)
-            taken.append((time.perf_counter() - began) * 1_000)
-            time.sleep(0.02)
+        began = time.perf_counter()
+        for number in range(seconds * _CALLS_A_SECOND):
+            due = began + number / _CALLS_A_SECOND
+            time.sleep(max(0.0, due - time.perf_counter()))
+            status = session.get(url, timeout=10).status_code
+            if status != _NOT_BLOCKED:
+                raise requests.ConnectionError(f"a plain call was answered {status}")
+            taken.append((time.perf_counter() - due) * 1_000)
     return taken
 
 

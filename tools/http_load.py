@@ -35,6 +35,7 @@ class Figures:
     cpu_us: float
     megabytes_a_second: float
     statuses: dict[int, int]
+    """0: the connection failed."""
 
 
 Ask = Callable[[], tuple[int, int]]
@@ -123,7 +124,12 @@ def _client(connect: Callable[[], Ask], seconds: int, results: "_Results") -> No
         read, ask = 0, connect()
         until = time.perf_counter() + seconds
         while (began := time.perf_counter()) < until:
-            status, size = ask()
+            try:
+                status, size = ask()
+            except OSError:
+                statuses.append(0)
+                ask = connect()
+                continue
             taken.append((time.perf_counter() - began) * 1_000)
             statuses.append(status)
             read += size
