@@ -55,7 +55,7 @@ def read_changes(document: str | bytes) -> Changes:
         blocked = [*_blocks(told["added"]), *_blocks(told["changed"])]
         removed = _subjects(told["removed"])
         full = told["full"]
-        version = _version(told["version"])
+        version = read_version(told["version"])
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedAnswerError("changes of another form") from error
     if not isinstance(full, bool) or (full and removed):
@@ -75,6 +75,15 @@ def list_status(text: object) -> ListStatus:
     if not isinstance(text, str) or text not in _LIST_STATUSES:
         raise MalformedAnswerError("no status of the list")
     return cast("ListStatus", text)
+
+
+def read_version(version: object) -> str:
+    """A version travels back as a header, which not every text may."""
+    if not isinstance(version, str) or not version.isascii() or not version.isprintable():
+        raise MalformedAnswerError("no version")
+    if not 0 < len(version) <= _LONGEST_VERSION:
+        raise MalformedAnswerError("no version")
+    return version
 
 
 def _object(
@@ -131,12 +140,3 @@ def _ends_at_s(until: object) -> float:
         raise ValueError("a moment without a time zone")
     ends_at_s = moment.timestamp()
     return ends_at_s if ends_at_s < _NO_DATE_FROM_S else math.inf
-
-
-def _version(version: object) -> str:
-    """A version travels back as a header, which not every text may."""
-    if not isinstance(version, str) or not version.isascii() or not version.isprintable():
-        raise TypeError("no version")
-    if not 0 < len(version) <= _LONGEST_VERSION:
-        raise ValueError("no version")
-    return version

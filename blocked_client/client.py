@@ -5,6 +5,7 @@ and resumes it after every break. Nothing that the server tells, or fails to tel
 """
 
 import logging
+import os
 import random
 import threading
 import time
@@ -26,6 +27,7 @@ from blocked_client.answers import (
     list_status,
     read_changes,
     read_status,
+    read_version,
 )
 from blocked_client.block_copy import Block, BlockCopy, Held, block_of
 from blocked_client.event_stream import Event, EventStreamParser, MalformedStreamError
@@ -50,6 +52,9 @@ _HEALTHY_AFTER_S: Final = 10.0
 """A connection that lived so long was a good one: the next delay is the first again."""
 
 _LONGEST_RETRY_AFTER_S: Final = 60
+_SPREAD_S: Final = 2.0
+"""Clients that learn at one moment that something is due come at random within this time."""
+
 _CLOSED_WITHIN_S: Final = 2.0
 
 _OTHER_VERSION: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.GONE)
@@ -61,8 +66,8 @@ class Status:
     """How far the copy can be trusted.
 
     `state` is what the server says of its list, `unreachable` while it is not heard; `age_s` is the
-    time since anything was heard, None if nothing ever was. `problem` tells why the last connection
-    ended, None while one stands. The rest counts since the start.
+    time since anything was heard that could be read, None if nothing ever was. `problem` tells why
+    the last connection ended, None while one stands. The rest counts since the start.
     """
 
     state: State
@@ -93,9 +98,10 @@ class _EndedError(Exception):
 class BlockedClient:
     """Who is blocked, from memory.
 
-    `when_unknown` decides for everybody until the first list is there. `silence_s` without a byte
-    ends a connection: more than the 15 s between the server's comments. `clock_s` is the wall
-    clock that ends of blocks are compared with.
+    `when_unknown` decides for everybody until the first list is there, and again once nothing was
+    heard for longer than `max_age_s`; None: the copy answers however old it is. `silence_s` without
+    a byte ends a connection: more than the 15 s between the server's comments. `clock_s` is the
+    wall clock that ends of blocks are compared with; `random_fraction` gives from 0 to 1.
 
     One client is one thread; it does not survive a fork: start it in each worker. Raises
     ValueError for settings that cannot be meant.
@@ -106,27 +112,34 @@ class BlockedClient:
         url: str,
         token: str | None = None,
         *,
-        when_unknown: WhenUnknown = "allow",
+        when_unknown: WhenUnknown = "refuse",
+        max_age_s: float | None = None,
         connect_timeout_s: float = 3.0,
         silence_s: float = 20.0,
         clock_s: Callable[[], float] = time.time,
+        random_fraction: Callable[[], float] = random.random,
     ) -> None:
         if urllib3.util.parse_url(url).scheme not in ("http", "https"):
             raise ValueError("url: not of the form http://host:port")
         if when_unknown not in ("allow", "refuse"):
             raise ValueError("when_unknown: allow or refuse")
+        if max_age_s is not None and not max_age_s >= silence_s:  # NaN is not meant either
+            raise ValueError("max_age_s: at least silence_s, so long a connection may say nothing")
         if token is not None and not (token.isascii() and token.isprintable() and token):
             raise ValueError("token: printable ASCII, or None")
         self._url = url.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._blocked_when_unknown = when_unknown == "refuse"
+        self._max_age_s = max_age_s
         self._timeout = urllib3.Timeout(connect=connect_timeout_s, read=silence_s)
         self._clock_s = clock_s
+        self._random_fraction = random_fraction
         self._copy = BlockCopy(clock_s)
         self._known = False
         self._user_key = lru_cache(_SPELLINGS_REMEMBERED)(_user_spelling)
         self._ip_key = lru_cache(_SPELLINGS_REMEMBERED)(_ip_spelling)
 
+        self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._closing = threading.Event()
@@ -148,13 +161,19 @@ class BlockedClient:
         """
         if self._closing.is_set():
             raise RuntimeError("this client was closed")
+        self._own()
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="blocked-client", daemon=True)
             self._thread.start()
         return self
 
     def close(self) -> None:
-        """Stops following, for good. The copy still answers, ever older."""
+        """Stops following, for good. The copy still answers, ever older.
+
+        In a fork that has not called `start` nothing is followed: the parent's connection, whose
+        socket the two share, goes on.
+        """
+        self._own()
         self._closing.set()
         response, thread = self._response, self._thread
         if response is not None:
@@ -180,41 +199,45 @@ class BlockedClient:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the first list has been taken."""
-        return self._known
+        """Whether answers come from the list: it was taken, and is no older than `max_age_s`."""
+        return self._known and not self._is_too_old()
 
     def is_blocked(self, user: str | None = None, ip: str | None = None) -> bool:
         """Whether the user or the address is blocked now, in any spelling.
 
-        What cannot be a name or an address is not blocked: it is nobody's. Costs one look into a
-        dictionary each, takes no lock, raises nothing.
+        What cannot be a name or an address is not blocked: it is nobody's. What is no text at all
+        is: the caller mistook what it was sent. Costs one look into a dictionary each, takes no
+        lock, raises nothing.
         """
-        if not self._known:
+        if not self._known or (self._max_age_s is not None and self._is_too_old()):
             return self._blocked_when_unknown
         # Spelled as block_of does, without its calls: this is the hot path.
-        if user is not None:
-            short = len(user) <= _LONGEST_REMEMBERED
-            held = self._copy.users.get(self._user_key(user) if short else _user_spelling(user))
-            if held is not None and held[0] > self._clock_s():
-                return True
-        if ip is not None:
-            short = len(ip) <= _LONGEST_REMEMBERED
-            held = self._copy.ips.get(self._ip_key(ip) if short else _ip_spelling(ip))
-            if held is not None and held[0] > self._clock_s():
-                return True
+        try:
+            if user is not None:
+                short = len(user) <= _LONGEST_REMEMBERED
+                held = self._copy.users.get(self._user_key(user) if short else _user_spelling(user))
+                if held is not None and held[0] > self._clock_s():
+                    return True
+            if ip is not None:
+                short = len(ip) <= _LONGEST_REMEMBERED
+                held = self._copy.ips.get(self._ip_key(ip) if short else _ip_spelling(ip))
+                if held is not None and held[0] > self._clock_s():
+                    return True
+        except TypeError:
+            return True
         return False
 
     def block_of(self, user: str | None = None, ip: str | None = None) -> Block | None:
         """The block of the user or the address, the one that ends last; None: not blocked.
 
-        None too until the first list is there, whatever `when_unknown` says: see `is_ready`.
+        From the copy, whatever `when_unknown` and `max_age_s` say: see `is_ready`.
         """
         found: list[tuple[SubjectType, str, Held]] = []
-        if user is not None:
+        if isinstance(user, str):
             key = self._spelled_user(user)
             if (held := self._copy.users.get(key)) is not None:
                 found.append(("user", key, held))
-        if ip is not None:
+        if isinstance(ip, str):
             key = self._spelled_ip(ip)
             if (held := self._copy.ips.get(key)) is not None:
                 found.append(("ip", key, held))
@@ -252,9 +275,29 @@ class BlockedClient:
         cached = len(address) <= _LONGEST_REMEMBERED
         return self._ip_key(address) if cached else _ip_spelling(address)
 
+    def _is_too_old(self) -> bool:
+        if self._max_age_s is None:
+            return False
+        heard_at_s = self._heard_at_s
+        return heard_at_s is None or time.monotonic() - heard_at_s > self._max_age_s
+
+    def _own(self) -> None:
+        """In a fork, lets go of what is the parent's: its thread, its connection, its locks."""
+        if self._pid == os.getpid():
+            return
+        self._pid = os.getpid()
+        self._thread = self._response = None
+        self._reachable = False
+        self._ready, self._closing = _copied(self._ready), _copied(self._closing)
+
     def _run(self) -> None:
         failures = 0
         while not self._closing.is_set():
+            if self._version is None and self._known:
+                # Due for all clients at once, and the copy answers meanwhile.
+                self._closing.wait(_SPREAD_S * self._random_fraction())
+                if self._closing.is_set():
+                    break
             began_s = time.monotonic()
             problem, retry_after_s = self._follow_once()
             if self._closing.is_set():
@@ -267,8 +310,10 @@ class BlockedClient:
                     _log.warning("the block list is not followed: %s", problem)
                 self._problem = problem
             if problem is not None or failures:
-                delay_s = reconnect_delay_s(failures, self._first_delay_s, random.random())  # noqa: S311
-                self._closing.wait(max(delay_s, retry_after_s))
+                fraction = self._random_fraction()
+                self._closing.wait(
+                    reconnect_delay_s(failures, self._first_delay_s, fraction, retry_after_s)
+                )
             failures += 1
         self._reachable = False
 
@@ -305,7 +350,6 @@ class BlockedClient:
         with self._opened("/blocked/changes", {"Accept-Encoding": "gzip"}) as response:
             pieces, size = [], 0
             while piece := response.read(_READ_BYTES):
-                self._heard_at_s = time.monotonic()
                 pieces.append(piece)
                 size += len(piece)
                 if size > _LARGEST_ANSWER_BYTES:
@@ -317,6 +361,7 @@ class BlockedClient:
         self._copy.take_full(changes.blocked, status)
         self._list_status = status
         self._reachable = True
+        self._heard_at_s = time.monotonic()
         self._full_lists += 1
         self._known = True
         self._ready.set()
@@ -331,11 +376,13 @@ class BlockedClient:
             self._connections += 1
             parser = EventStreamParser(_LARGEST_ANSWER_BYTES)
             while chunk := response.read1(_READ_BYTES):
-                self._heard_at_s = time.monotonic()
                 for event in parser.feed(chunk):
                     if not self._take(event):
                         self._version = None
                         return
+                if parser.last_id:  # comments carry one too, so that a quiet list does not age
+                    self._version = read_version(parser.last_id)
+                self._heard_at_s = time.monotonic()
                 if parser.retry_ms is not None:
                     self._first_delay_s = parser.retry_ms / 1_000
         raise _EndedError("the stream ended")
@@ -381,14 +428,20 @@ class BlockedClient:
                 response.close()
 
 
-def reconnect_delay_s(failures: int, first_s: float, fraction: float) -> float:
+def reconnect_delay_s(
+    failures: int, first_s: float, fraction: float, retry_after_s: float = 0.0
+) -> float:
     """How long to wait after so many failures in a row: doubled each time, by half at random.
 
-    `fraction` from 0 to 1 is the random part: it keeps the clients of a server that went away from
-    coming back all at once.
+    Longer if the server said `retry_after_s`: that, and at random up to half of it, or 2 s if that
+    is more. `fraction` from 0 to 1 is the random part: it keeps the clients of a server that went
+    away from coming back all at once.
     """
     longest_s = min(_LONGEST_DELAY_S, max(first_s, 0.05) * 2.0 ** min(failures, 16))
-    return longest_s * (0.5 + fraction / 2)
+    delay_s = longest_s * (0.5 + fraction / 2)
+    if not retry_after_s:
+        return delay_s
+    return max(delay_s, retry_after_s + fraction * max(_SPREAD_S, retry_after_s / 2))
 
 
 def _retry_after_s(response: urllib3.BaseHTTPResponse) -> float:
@@ -397,8 +450,21 @@ def _retry_after_s(response: urllib3.BaseHTTPResponse) -> float:
     return float(min(int(told[:9]), _LONGEST_RETRY_AFTER_S)) if known else 0.0
 
 
-def _user_spelling(name: str) -> str:
-    """Empty, which no key is, for what cannot be a name. The same object, if it is the key."""
+def _copied(event: threading.Event) -> threading.Event:
+    """Set if that one is, with a lock that no thread can have held when the process forked."""
+    copied = threading.Event()
+    if event.is_set():
+        copied.set()
+    return copied
+
+
+def _user_spelling(name: object) -> str:
+    """Empty, which no key is, for what cannot be a name. The same object, if it is the key.
+
+    Raises TypeError for what is no text.
+    """
+    if not isinstance(name, str):
+        raise TypeError("no text")
     try:
         key = user_key(name)
     except ValueError:
@@ -406,7 +472,10 @@ def _user_spelling(name: str) -> str:
     return name if key == name else key
 
 
-def _ip_spelling(address: str) -> str:
+def _ip_spelling(address: object) -> str:
+    """As `_user_spelling`, of an address."""
+    if not isinstance(address, str):
+        raise TypeError("no text")
     try:
         key = ip_key(address)
     except ValueError:

@@ -28,6 +28,8 @@ class EventStreamParser:
 
     def __init__(self, largest_event_bytes: int) -> None:
         self.retry_ms: int | None = None
+        self.last_id = ""
+        """The id from which the stream is resumed: of the last event, with data or without."""
         self._largest_event_bytes = largest_event_bytes
         self._line_pieces: list[bytes] = []
         self._data: list[str] = []
@@ -86,6 +88,7 @@ class EventStreamParser:
     def _dispatch(self) -> Event | None:
         data, type_ = self._data, self._type
         self._data, self._type, self._held_bytes = [], "", 0
+        self.last_id = self._id
         if not data:
             return None
         return Event(type_ or "message", "\n".join(data), self._id)

@@ -38,8 +38,8 @@ class BlockedMiddleware:
     """Answers 403 in the application's place, as the Login API does, to who is blocked.
 
     `user_of` and `client_address` say whom a request is about. Both may raise: that is the
-    caller's error and is passed on. While the list is not known yet and the client refuses then,
-    the answer is 503.
+    caller's error and is passed on. While the list is not known yet, or is too old, and the client
+    refuses then, the answer is 503.
     """
 
     def __init__(
@@ -70,10 +70,13 @@ class BlockedMiddleware:
         if block is not None:
             document = {"error": "User blocked", "blocked_until": blocked_until(block)}
             return _answer(start_response, HTTPStatus.FORBIDDEN, document, retry_after(block))
-        if not self._client.is_ready:
-            document = {"error": "It is not known yet who is blocked; try again"}
-            return _answer(start_response, HTTPStatus.SERVICE_UNAVAILABLE, document, "1")
-        return self._app(environ, start_response)  # the block ended between the two looks
+        if not self._client.is_blocked(user, address):  # it ended between the two looks
+            return self._app(environ, start_response)
+        if self._client.is_ready:
+            document = {"error": "User blocked", "blocked_until": None}
+            return _answer(start_response, HTTPStatus.FORBIDDEN, document)
+        document = {"error": "It is not known who is blocked; try again"}
+        return _answer(start_response, HTTPStatus.SERVICE_UNAVAILABLE, document, "1")
 
 
 def user_from_json(field: str, most_body_bytes: int = _MOST_BODY_BYTES) -> Of:

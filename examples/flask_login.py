@@ -21,7 +21,6 @@ app = Flask("flask_login")
 client = BlockedClient(
     os.environ.get("BLOCKED_API_URL", "http://127.0.0.1:5000"),
     os.environ.get("BLOCKED_API_TOKEN") or None,
-    when_unknown="refuse",
 ).start()  # in each worker: a thread does not survive a fork
 _user_in_body = user_from_json("user")
 

@@ -30,7 +30,7 @@ def api() -> Iterator[FakeBlockedApi]:
 
 @pytest.fixture
 def client(api: FakeBlockedApi) -> Iterator[BlockedClient]:
-    with BlockedClient(api.url, silence_s=5) as following:
+    with BlockedClient(api.url, silence_s=5, random_fraction=lambda: 0.0) as following:
         yield following
 
 
@@ -179,6 +179,18 @@ def test_comments_keep_a_connection(api: FakeBlockedApi) -> None:
         assert client.status.connections == 1
 
 
+def test_a_comment_s_id_is_what_the_stream_is_resumed_from(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    api.block("alice")
+    followed(client, api)
+    api.say(b": alive\nid: 1-quiet\n\n")
+    eventually(lambda: client.status.version == "1-quiet", within_s=5)
+    api.hang_up()
+    eventually(lambda: api.asked[-1][1].get("Last-Event-ID") == "1-quiet", within_s=10)
+    assert client.status.malformed == 0
+
+
 def test_another_list_is_taken_whole(api: FakeBlockedApi, client: BlockedClient) -> None:
     api.block("alice", "bob")
     followed(client, api)
@@ -228,6 +240,7 @@ MALFORMED = {
     "no version": b'data: {"full":false,"added":[],"changed":[],"removed":[]}\nevent: change\n\n',
     "no status": b'event: status\ndata: {"status":"alice"}\n\n',
     "no UTF-8": b"event: change\ndata: alice\xff\n\n",
+    "no id": "id: é\n\n".encode(),
     "deep": b"event: change\ndata: " + b"[" * 100_000 + b"\n\n",
 }
 
@@ -297,14 +310,146 @@ def test_a_version_that_is_not_known_any_more_means_the_full_list(
     followed(client, api)
 
 
-def test_retry_after_is_heeded(api: FakeBlockedApi) -> None:
-    api.instead[CHANGES] = (503, {"Retry-After": "2"}, b"{}")
-    with BlockedClient(api.url) as client:
-        eventually(lambda: client.status.problem == "HTTP 503", within_s=5)
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_heeded_by_the_list(api: FakeBlockedApi, status: int) -> None:
+    api.instead[CHANGES] = (status, {"Retry-After": "2"}, b"{}")
+    with BlockedClient(api.url, random_fraction=lambda: 0.1) as client:
+        eventually(lambda: client.status.problem == f"HTTP {status}", within_s=5)
         began = time.monotonic()
         del api.instead[CHANGES]
         assert client.wait_until_ready(10)
-        assert time.monotonic() - began > 1
+        assert time.monotonic() - began > 1.5
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_heeded_by_the_stream(
+    api: FakeBlockedApi, client: BlockedClient, status: int
+) -> None:
+    api.block("alice")
+    followed(client, api)
+    api.instead[STREAM] = (status, {"Retry-After": "1"}, b"{}")
+    api.hang_up()
+    eventually(lambda: client.status.problem == f"HTTP {status}", within_s=5)
+    began = time.monotonic()
+    assert (client.status.state, client.is_blocked("alice")) == ("unreachable", True)
+    tries = len(api.asked)
+    del api.instead[STREAM]
+    api.block("bob")
+    eventually(lambda: client.is_blocked("bob"), within_s=10)
+    assert time.monotonic() - began > 0.8
+    assert len(api.asked) == tries + 1
+    assert lists_taken(api) == 1  # resumed
+
+
+def test_a_client_too_far_behind_takes_the_full_list(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    api.block("alice", "bob")
+    followed(client, api)
+    api.most_behind = 2
+    api.instead[STREAM] = (500, {}, b"")
+    api.hang_up()
+    eventually(lambda: client.status.state == "unreachable", within_s=10)
+    for name in ("carol", "dave", "eve"):
+        api.block(name)
+    api.unblock("bob")
+    del api.instead[STREAM]
+    followed(client, api)
+    assert client.blocked("user") == ["alice", "carol", "dave", "eve"]
+    assert (client.status.full_lists, client.status.malformed) == (2, 0)
+
+
+def test_the_full_list_is_taken_later_at_random_and_the_copy_answers_meanwhile(
+    api: FakeBlockedApi,
+) -> None:
+    asked_for: list[float] = []
+
+    def fraction() -> float:
+        asked_for.append(time.monotonic())
+        return 0.25
+
+    api.block("alice")
+    with BlockedClient(api.url, random_fraction=fraction) as client:
+        followed(client, api)
+        assert asked_for == []  # the first list is taken at once
+        api.say(api.reset_event())
+        eventually(lambda: asked_for, within_s=5)
+        while lists_taken(api) == 1:
+            assert client.is_blocked("alice")
+            time.sleep(0.005)
+        assert 0.5 <= time.monotonic() - asked_for[0] < 1.5
+        followed(client, api)
+        assert client.status.full_lists == 2
+
+
+def test_closing_does_not_wait_for_the_full_list(api: FakeBlockedApi) -> None:
+    with BlockedClient(api.url, random_fraction=lambda: 1.0) as client:
+        followed(client, api)
+        api.say(api.reset_event())
+        eventually(lambda: client.status.version is None, within_s=5)
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
+    assert lists_taken(api) == 1
+
+
+def test_a_list_in_pieces_is_read(api: FakeBlockedApi) -> None:
+    api.block(*(f"user{number}" for number in range(2_000)))
+    api.in_pieces_of = 1_000
+    with BlockedClient(api.url) as client:
+        followed(client, api)
+        assert client.status.users == 2_000
+        assert client.status.malformed == 0
+
+
+def test_a_list_that_breaks_off_changes_nothing(api: FakeBlockedApi, client: BlockedClient) -> None:
+    api.block("alice", *(f"user{number}" for number in range(200)))
+    followed(client, api)
+    api.in_pieces_of, api.pieces_sent = 1_000, 3
+    api.say(api.reset_event())
+    eventually(lambda: lists_taken(api) >= 3, within_s=10)
+    assert client.status.users == 201
+    assert client.is_blocked("alice")
+    assert not client.is_blocked("bob")
+    assert client.status.problem == "ProtocolError"
+    api.pieces_sent = None
+    api.block("bob")
+    followed(client, api)
+    assert client.is_blocked("bob")
+
+
+def test_after_a_silence_longer_than_allowed_the_setting_decides() -> None:
+    api = FakeBlockedApi()
+    with api.serving():
+        client = BlockedClient(
+            api.url, silence_s=0.5, max_age_s=0.5, random_fraction=lambda: 0.0
+        ).start()
+        followed(client, api)
+        for _ in range(10):  # comments alone keep it young
+            assert not client.is_blocked("bob")
+            time.sleep(0.1)
+    try:
+        eventually(lambda: client.is_blocked("bob"), within_s=5)
+        assert not client.is_ready
+        with api.serving():
+            eventually(lambda: not client.is_blocked("bob"), within_s=20)
+            assert client.is_ready
+    finally:
+        client.close()
+
+
+def test_answers_that_cannot_be_read_do_not_keep_the_list_young(
+    api: FakeBlockedApi, client: BlockedClient
+) -> None:
+    followed(client, api)
+    page = (200, {"Block-List-Status": "complete"}, b"<html>")
+    api.instead = {CHANGES: page, STREAM: page}
+    api.hang_up()
+    eventually(lambda: client.status.state == "unreachable", within_s=5)
+    began = time.monotonic()
+    eventually(lambda: client.status.malformed >= 3, within_s=20)
+    elapsed_s = time.monotonic() - began
+    assert client.status.age_s is not None
+    assert client.status.age_s >= elapsed_s > 0
 
 
 def test_a_problem_is_logged_once_and_not_at_each_try(
@@ -437,25 +582,46 @@ FORKS = """
 import os, sys, time
 from blocked_client import BlockedClient
 
-client = BlockedClient(sys.argv[1]).start()
-assert client.wait_until_ready(10)
-while client.status.state != "complete":
-    time.sleep(0.01)
-child = os.fork()
-if child == 0:
-    assert client.status.state == "unreachable"
-    client.start()
+def complete(client):
     while client.status.state != "complete":
         time.sleep(0.01)
+
+def told(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+client = BlockedClient(sys.argv[1]).start()
+assert client.wait_until_ready(10)
+complete(client)
+
+closing = os.fork()
+if closing == 0:
+    client.close()
+    os._exit(5)
+starting = os.fork()
+if starting == 0:
+    assert client.status.state == "unreachable"
+    connections = client.status.connections
+    client.start()
+    complete(client)
+    assert client.status.connections > connections
+    client.close()
     os._exit(7)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), client.status.state)
+hasty = os.fork()
+if hasty == 0:
+    client._own()
+    assert client._response is None
+    client.start().close()
+    os._exit(9)
+print(told(closing), told(starting), told(hasty))
+time.sleep(0.5)
+print(client.status.state, client.status.connections, client.status.problem)
 """
 
 
-def test_a_fork_knows_that_it_hears_nothing_and_may_start_anew(api: FakeBlockedApi) -> None:
+def test_a_fork_may_close_or_start_anew_and_the_parent_hears_on(api: FakeBlockedApi) -> None:
     command = [sys.executable, "-W", "ignore", "-c", FORKS, api.url]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     told = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=30, check=False
     )
-    assert (told.stdout, told.stderr) == ("7 complete\n", "")
+    assert (told.stdout, told.stderr) == ("5 7 9\ncomplete 1 None\n", "")

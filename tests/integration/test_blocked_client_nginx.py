@@ -2,20 +2,16 @@
 
 import base64
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
 
+from tests.integration.test_auth_request import running, running_auth_request
 from tests.support.fake_blocked_api import FakeBlockedApi
 from tests.support.services import REPOSITORY, free_port
 from tests.support.waiting import eventually
@@ -26,30 +22,6 @@ pytestmark = [
     pytest.mark.service,
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: nginx-light)"),
 ]
-
-
-@contextmanager
-def running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE
-    )
-
-    def answers() -> bool:
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        try:
-            requests.get(f"http://127.0.0.1:{port}/", timeout=10)
-        except requests.ConnectionError:
-            return False
-        return True
-
-    try:
-        eventually(answers, within_s=20)
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-        assert process.stderr is not None
-        process.stderr.close()
 
 
 @pytest.fixture
@@ -65,8 +37,7 @@ def auth_port() -> int:
 
 @pytest.fixture
 def auth(api: FakeBlockedApi, auth_port: int) -> Iterator[None]:
-    command = [sys.executable, "-m", "blocked_client.auth_request"]
-    with running([*command, "--url", api.url, "--port", str(auth_port)], auth_port):
+    with running_auth_request(api, auth_port):
         yield
 
 
@@ -137,6 +108,42 @@ def test_nginx_refuses_who_is_blocked_and_lets_everybody_else_in(
     api.block("127.0.0.1", subject_type="ip")
     eventually(lambda: as_user(nginx, "bob").status_code == 403, within_s=10)
     assert json.loads(as_user(nginx, "bob", "pw", **forged).text)["error"] == "User blocked"
+
+
+@pytest.mark.parametrize("path", ["healthz", "readyz", "%68ealthz", "healthz?x", "blocked"])
+def test_no_path_of_a_stranger_reaches_the_target(
+    api: FakeBlockedApi, auth: None, nginx: str, path: str
+) -> None:
+    api.block("alice")
+    eventually(lambda: as_user(nginx, "alice").status_code == 403, within_s=10)
+    assert as_user(nginx + path, "alice").status_code in (403, 404)
+    if path != "blocked":
+        assert as_user(nginx + path, "bob").text == "members only"
+
+
+def test_a_name_that_is_not_utf8_is_refused(api: FakeBlockedApi, auth: None, nginx: str) -> None:
+    api.block("josé")
+    eventually(lambda: as_user(nginx, "bob").status_code == 200, within_s=10)
+    for name in ("josé".encode("latin-1"), b"bob\x01"):
+        basic = base64.b64encode(name + b":pw").decode()
+        told = requests.get(nginx, headers={"Authorization": f"Basic {basic}"}, timeout=10)
+        assert told.status_code == 403
+        assert told.json() == {"error": "The user name cannot be read", "blocked_until": None}
+    spelled = base64.b64encode("JOSÉ:pw".encode()).decode()
+    told = requests.get(nginx, headers={"Authorization": f"Basic {spelled}"}, timeout=10)
+    assert (told.status_code, told.json()["error"]) == (403, "User blocked")
+
+
+def test_nobody_is_let_in_before_the_list_is_known(
+    api: FakeBlockedApi, auth_port: int, nginx: str
+) -> None:
+    api.instead["/blocked/changes"] = (503, {}, b"{}")
+    with running_auth_request(api, auth_port):
+        told = as_user(nginx, "bob")
+        assert (told.status_code, told.headers["Retry-After"]) == (503, "1")
+        assert told.json() == {"error": "It is not known who is blocked; try again"}
+        del api.instead["/blocked/changes"]
+        eventually(lambda: as_user(nginx, "bob").status_code == 200, within_s=30)
 
 
 def test_nobody_is_let_in_while_the_target_is_down(nginx: str) -> None:

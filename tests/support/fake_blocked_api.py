@@ -26,6 +26,12 @@ class FakeBlockedApi:
     beat_s: float | None = 0.1
     instead: dict[str, Answer] = field(default_factory=dict)
     """Path → what is answered in place of the truth."""
+    most_behind: int | None = None
+    """A stream does not tell of more changes at its start: reset."""
+    in_pieces_of: int | None = None
+    """Bytes: the full list comes chunked."""
+    pieces_sent: int | None = None
+    """So many, and the connection ends; None: all."""
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     port: int = 0
 
@@ -106,9 +112,12 @@ class FakeBlockedApi:
     def since(self, version: str) -> bytes:
         """The events with which a stream begins."""
         epoch, _, number = version.partition("-")
-        if epoch != str(self.epoch) or int(number) > len(self._history):
+        known = epoch == str(self.epoch) and number.isdigit()
+        if not known or int(number) > len(self._history):
             return self.reset_event()
         later = self._history[int(number) :]
+        if self.most_behind is not None and len(later) > self.most_behind:
+            return self.reset_event()
         return b"".join(map(_change_event, later or [self._document()]))
 
     @contextmanager
@@ -184,7 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(*fake.instead[self.path])
         elif self.path == "/blocked/changes":
             headers = {"Block-List-Status": fake.status, "Block-List-Version": fake.version}
-            self._answer(200, headers, fake.full())
+            if fake.in_pieces_of is None:
+                self._answer(200, headers, fake.full())
+            else:
+                self._answer_in_pieces(headers, fake.full(), fake.in_pieces_of)
         elif self.path == "/blocked/stream":
             self._stream(self.headers["Last-Event-ID"])
         else:
@@ -200,6 +212,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _answer_in_pieces(self, headers: dict[str, str], body: bytes, piece_bytes: int) -> None:
+        self.send_response(200)
+        for name, value in {**headers, "Transfer-Encoding": "chunked"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        pieces = [body[at : at + piece_bytes] for at in range(0, len(body), piece_bytes)]
+        for piece in pieces[: self.fake.pieces_sent]:
+            self._chunk(piece)
+        if self.fake.pieces_sent is None:
+            self._chunk(b"")
 
     def _stream(self, version: str) -> None:
         self.send_response(200)

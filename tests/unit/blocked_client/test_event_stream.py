@@ -110,3 +110,13 @@ def test_a_long_event_in_small_chunks_costs_no_square() -> None:
     chunks = [stream[i : i + 256] for i in range(0, len(stream), 256)]
     (event,) = parsed(*chunks, largest=len(stream))
     assert len(event.data) == 2_000_000
+
+
+def test_an_id_counts_once_its_event_has_ended_with_data_or_without() -> None:
+    parser = EventStreamParser(1_000)
+    assert parser.feed(b": alive\nid: 7\n") == []
+    assert parser.last_id == ""
+    assert parser.feed(b"\n") == []
+    assert parser.last_id == "7"
+    parser.feed(b"data: x\n\n")
+    assert parser.last_id == "7"
