@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import threading
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -26,7 +25,8 @@ Headers = list[tuple[bytes, bytes]]
 RING: Final = 10_000
 """Events kept for slow clients; who is further behind is let go, and resumes."""
 _GROUPS: Final = 32
-"""Clients are woken in so many groups."""
+_AWAKE_AT_ONCE: Final = 32
+"""Clients are woken in groups; after so many the loop takes breath, and calls come in between."""
 _BREATH_S: Final = 0.0003
 _RETRY_MS: Final = 1_000
 _RING_BYTES: Final = 64 * 1024 * 1024
@@ -73,7 +73,7 @@ class Stream:
         self._news = [asyncio.Event() for _ in range(_GROUPS)]
         self._waking = self._wake_again = False
         self._ended = False
-        self._numbers = itertools.count()
+        self._in_group = [0] * _GROUPS
         self._of_client: Counter[str] = Counter()
         self.clients = 0
         follower.listen(self.tell)
@@ -162,7 +162,14 @@ class Stream:
     async def _serve(self, send: Send, first: bytes, told: int) -> None:
         for start in range(0, len(first), _AT_ONCE_BYTES):
             await _body(send, first[start : start + _AT_ONCE_BYTES])
-        group = next(self._numbers) % _GROUPS
+        group = min(range(_GROUPS), key=self._in_group.__getitem__)
+        self._in_group[group] += 1
+        try:
+            await self._follow(send, told, group)
+        finally:
+            self._in_group[group] -= 1
+
+    async def _follow(self, send: Send, told: int, group: int) -> None:
         while not self._ended:
             news = self._news[group]
             while told < self._told:
@@ -209,10 +216,15 @@ class Stream:
             self._wake_group(0)
 
     def _wake_group(self, group: int) -> None:
-        if group < _GROUPS:
+        """Wakes groups from this one on, until so many clients are awake that calls must wait."""
+        awake = 0
+        while group < _GROUPS and awake < _AWAKE_AT_ONCE:
             news, self._news[group] = self._news[group], asyncio.Event()
             news.set()
-            asyncio.get_running_loop().call_later(_BREATH_S, self._wake_group, group + 1)
+            awake += self._in_group[group]
+            group += 1
+        if group < _GROUPS:
+            asyncio.get_running_loop().call_later(_BREATH_S, self._wake_group, group)
             return
         self._waking = False
         if self._wake_again:
