@@ -14,9 +14,9 @@ from blocked_api.access import Access, Clients, ListRate
 from blocked_api.blocks import BlocksUnavailableError, ListMissingError
 from blocked_api.calls import Calls, RateExceededError, add_calls
 from blocked_api.dashboard import add_dashboard
-from blocked_api.follower import Reading
 from blocked_api.metrics import Metrics
 from blocked_api.openapi import document
+from blocked_api.present import Reading
 from login_blocking.client_address import ClientAddress
 
 _log = structlog.get_logger("blocked_api")

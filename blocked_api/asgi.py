@@ -10,8 +10,9 @@ import structlog
 from blocked_api.access import Access, Clients, ListRate
 from blocked_api.app import create_app
 from blocked_api.block_feed import RedisFeed, RedisQuestions
-from blocked_api.follower import WAIT_MS, Follower, Present
+from blocked_api.follower import WAIT_MS, Follower
 from blocked_api.metrics import Metrics
+from blocked_api.present import Present
 from blocked_api.serving import Served
 from blocked_api.settings import Settings
 from blocked_api.shared_questions import SharedState

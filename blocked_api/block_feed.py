@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from blocked_api.block_list import BlockList, Change, Place
+from blocked_api.block_list import BlockList
 from blocked_api.blocks import (
     Blocks,
     BlocksUnavailableError,
@@ -19,6 +19,7 @@ from blocked_api.blocks import (
     live_blocks,
     live_blocks_of,
 )
+from blocked_api.changes import Change, Place
 from login_blocking.names import (
     BLOCK_CHANGES,
     BLOCK_STATE,

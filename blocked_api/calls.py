@@ -13,11 +13,12 @@ from werkzeug.exceptions import BadRequest
 from blocked_api import asked
 from blocked_api.access import Clients, ListRate
 from blocked_api.block_feed import ListState
-from blocked_api.block_list import BlockList, Version, matching, newest_first
+from blocked_api.block_list import BlockList, matching, newest_first
 from blocked_api.blocks import summary_of, told_until
-from blocked_api.follower import Reading
+from blocked_api.changes import Version
 from blocked_api.list_bytes import FIELDS, ListBytes, NewestFirst, Packed
 from blocked_api.metrics import Metrics
+from blocked_api.present import Reading
 from blocked_api.summary import summary
 from login_blocking.subjects import SubjectType
 

@@ -10,9 +10,10 @@ from typing import Final
 import orjson
 
 from blocked_api.block_feed import ListState
-from blocked_api.block_list import BlockList, Delta, Version, newest_first
+from blocked_api.block_list import BlockList, newest_first
 from blocked_api.blocks import Blocks, BlocksUnavailableError
-from blocked_api.follower import Reading
+from blocked_api.changes import Delta, Version
+from blocked_api.present import Reading
 from login_blocking.subjects import Subject, SubjectType
 
 FIELDS: Final[dict[SubjectType, str]] = {"user": "users-blocked", "ip": "ips-blocked"}

@@ -17,8 +17,8 @@ from urllib.parse import unquote_to_bytes
 import structlog
 
 from blocked_api.access import Access, Clients, SentHeaders
-from blocked_api.follower import FRESH, Fresh
 from blocked_api.metrics import Metrics
+from blocked_api.present import FRESH, Fresh
 from blocked_api.settings import LET_GO
 from blocked_api.shared_questions import SharedState
 from blocked_api.stream import Headers, Receive, Refusal, Scope, Send, Stream, refuse

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from blocked_api.block_feed import ListState
 from blocked_api.blocks import BlocksUnavailableError
-from blocked_api.follower import Fresh
+from blocked_api.present import Fresh
 
 
 class SharedState:

@@ -13,9 +13,10 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from blocked_api.block_list import Version
 from blocked_api.blocks import BlocksUnavailableError
-from blocked_api.follower import Alive, Follower, Health, Heard, Present, Told
+from blocked_api.changes import Version
+from blocked_api.follower import Alive, Follower, Health, Heard, Told
+from blocked_api.present import Present
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

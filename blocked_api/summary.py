@@ -3,8 +3,9 @@
 from typing import Final
 
 from blocked_api.block_feed import ListState
-from blocked_api.block_list import BlockList, Event, Version
-from blocked_api.follower import Reading
+from blocked_api.block_list import BlockList
+from blocked_api.changes import Event, Version
+from blocked_api.present import Reading
 from login_blocking.moments import iso
 
 _MINUTE_MS: Final = 60_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from blocked_api.block_feed import RedisFeed, RedisQuestions
-from blocked_api.block_list import KEPT_MARKS, BlockList, Delta, GapError, Version
+from blocked_api.block_list import KEPT_MARKS, BlockList
 from blocked_api.blocks import (
     Blocks,
     BlocksUnavailableError,
@@ -17,7 +17,9 @@ from blocked_api.blocks import (
     LiveBlock,
     MalformedEntryError,
 )
-from blocked_api.follower import Follower, Present, Reading
+from blocked_api.changes import Delta, GapError, Version
+from blocked_api.follower import Follower
+from blocked_api.present import Present, Reading
 from flink_jobs.redis_writer import RedisBlockWriter
 from login_blocking.blocks import RedisEntry
 from login_blocking.names import BLOCK_CHANGES, BLOCK_STATE, block_hash, blocked_set

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from blocked_api.block_feed import ListState
-from blocked_api.block_list import NOWHERE, BlockList, Change, Place
+from blocked_api.block_list import BlockList
 from blocked_api.blocks import BlocksUnavailableError, live_blocks_of
+from blocked_api.changes import NOWHERE, Change, Place
 from login_blocking.blocks import RedisEntry
 from login_blocking.subjects import Subject
 

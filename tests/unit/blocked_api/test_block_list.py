@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from blocked_api import block_list
-from blocked_api.block_list import BlockList, Change, Delta, GapError, Place, Version
+from blocked_api.block_list import BlockList
 from blocked_api.blocks import Blocks, LiveBlock
+from blocked_api.changes import NOWHERE, Change, Delta, GapError, Place, Version
 from login_blocking.subjects import Subject
 
 ALICE, BOB = Subject("user", "alice"), Subject("user", "bob")
@@ -25,7 +26,7 @@ def live(until: int | None, since: int = NOW, rule_name: str = "failures") -> Li
 def change(blocks: BlockList, subject: Subject, *live_blocks: LiveBlock, at: int = NOW) -> Change:
     place = blocks.version.place
     following = Place(at, place.number + 1) if place.ms == at else Place(at, 0)
-    previous = None if place == block_list.NOWHERE else place
+    previous = None if place == NOWHERE else place
     ordered = tuple(sorted(live_blocks, key=lambda b: (-b.end, b.rule)))
     return Change(following, previous, subject, ordered)
 
