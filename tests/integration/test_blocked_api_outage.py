@@ -90,7 +90,8 @@ def test_redis_stopped_and_emptied_under_load(
     until_end, redis_server = server
     report(redis_server)
     _fill(redis_server)
-    api = until_end.enter_context(running_api(tmp_path, redis_server.url("blocked_api")))
+    no_bound = {"BLOCKED_API_LISTS_A_MINUTE": "0"}
+    api = until_end.enter_context(running_api(tmp_path, redis_server.url("blocked_api"), no_bound))
     api.wait_until_healthy()
     api.wait_for("/blocked", 200)
     listeners: list[Listener] = [until_end.enter_context(listening(api)) for _ in range(20)]

@@ -61,11 +61,16 @@ class Listener:
         self._thread.join(5)
         self.answer.close()
 
+    def _lines(self) -> Iterator[str]:
+        rest = b""
+        for chunk in self.answer.iter_content(chunk_size=None):  # as it arrives
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (line.decode() for line in lines)
+
     def _read(self) -> None:
         fields: dict[str, str] = {}
         try:
-            for raw in self.answer.iter_lines(chunk_size=1):
-                line = raw.decode()
+            for line in self._lines():
                 if line.startswith(":"):
                     self.comments += 1
                 elif line:
