@@ -7,13 +7,13 @@ OUT ?=
 .PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
 
 help: ## Show this
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: ## Virtual environment, jars, launcher jar; done again only when their files changed
 	@sh tools/bootstrap
 
-up: setup ## Start everything and leave it running (POLICY=file)
-	@$(PYTHON) -m tools.stack up --policy $(POLICY)
+up: setup ## Start everything and leave it running; the policy is the one in force before, or POLICY=file
+	@$(PYTHON) -m tools.stack up $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
 
 down: setup ## Stop everything that up started
 	@$(PYTHON) -m tools.stack down

@@ -7,7 +7,7 @@ import uuid
 import orjson
 import structlog
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, Unauthorized
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound, Unauthorized
 from werkzeug.routing import PathConverter
 
 from blocked_api.access import Access, Clients, ListRate
@@ -106,7 +106,8 @@ def _add_health(app: Flask, calls: Calls, metrics: Metrics) -> None:
 def _add_errors(app: Flask, metrics: Metrics) -> None:
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> Response:
-        response = _json({"error": error.description}, error.code or 500)
+        told = "No such call" if isinstance(error, NotFound) else error.description
+        response = _json({"error": told}, error.code or 500)
         if isinstance(error, MethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
         if isinstance(error, Unauthorized):

@@ -246,8 +246,11 @@ class BlockList:
     def _note_events(self, change: Change, before: Blocks) -> None:
         known = {(block.rule, block.since) for block in before}
         kept = {(block.rule, block.since) for block in change.blocks}
+        replaced = {block.rule for block in change.blocks}  # by another block: no end of it
         lifted: Iterable[LiveBlock | None] = [
-            block for block in before if (block.rule, block.since) not in kept
+            block
+            for block in before
+            if (block.rule, block.since) not in kept and block.rule not in replaced
         ]
         if not before and not change.blocks:
             lifted = [None]

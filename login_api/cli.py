@@ -1,5 +1,6 @@
 """The operator's commands: `flask --app login_api block|unblock|attempts`. They need Kafka only."""
 
+import getpass
 import json
 import os
 import time
@@ -39,7 +40,7 @@ _type = click.option(
     "--type", "subject_type", type=click.Choice(list(SUBJECT_TYPES)), default="user",
     show_default=True, help="What SUBJECT is.",
 )  # fmt: skip
-_by = click.option("--by", default=lambda: os.environ.get("USER", ""), help="Who; default: you.")
+_by = click.option("--by", default=getpass.getuser, help="Who; default: you.")
 _reason = click.option("--reason", required=True, help="Why; kept in the audit trail.")
 
 

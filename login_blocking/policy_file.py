@@ -89,7 +89,7 @@ def _contradictions(document: object) -> list[str]:
         path, name, subject, count = f"rules.{number}", rule.get("name"), *_counted(rule)
         if name == OPERATOR_RULE:
             found.append(f"{path}.name: {OPERATOR_RULE} is kept for blocks made by hand")
-        if names[str(name)] > 1:
+        if name is not None and names[str(name)] > 1:
             found.append(f"{path}.name: another rule is named {name!r} too")
         if subject and count and count not in COUNTABLE[subject]:
             allowed = " or ".join(COUNTABLE[subject])

@@ -31,11 +31,14 @@ class FlinkRest:
         return jobs
 
     def running(self, name: str) -> str | None:
-        """The id of the job of that name that has not ended, None if there is none."""
-        alive = [
+        """The id of a job of that name that has not ended, None if there is none."""
+        return next(iter(self.alive(name)), None)
+
+    def alive(self, name: str) -> list[str]:
+        """The ids of all jobs of that name that have not ended."""
+        return [
             job["jid"] for job in self.jobs() if job["name"] == name and job["state"] not in ENDED
         ]
-        return alive[0] if alive else None
 
     def slots_available(self) -> int:
         """How many slots no job has taken; 0 while no JobManager answers."""

@@ -30,6 +30,11 @@ async function unblock(loginApi, { token, by, reason }, subject) {
   return ['bad', `Refused: ${await errorOf(response)}`];
 }
 
+// As a property: an attribute would show the token in the markup.
+function fillToken(input) {
+  if (input !== null && input.value === '') input.value = remembered.token;
+}
+
 export function UnblockDialog({ subject, loginApi, stillBlocked, onClose }) {
   const [[mood, words], setAnswer] = useState(['', '']);
   const [busy, setBusy] = useState(false);
@@ -53,7 +58,7 @@ export function UnblockDialog({ subject, loginApi, stillBlocked, onClose }) {
       <p>Ends all blocks of ${TYPE_WORDS[subject.subject_type]} <${Name} text=${subject.subject} />.
         Who and why go into the audit trail.</p>
       <label>Operator token
-        <input name="token" type="password" required autocomplete="off" defaultValue=${remembered.token} disabled=${done} />
+        <input name="token" type="password" required autocomplete="off" ref=${fillToken} disabled=${done} />
       </label>
       <label>Who are you?
         <input name="by" required maxlength=${LONGEST_TEXT} autocomplete="off" defaultValue=${remembered.by} disabled=${done} />

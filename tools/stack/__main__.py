@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tools.stack import layout, prepare, processes
+from tools.stack import job, layout, prepare, processes
 from tools.stack.binaries import MissingProgramError
 from tools.stack.layout import DEFAULT_STATE_DIR, ROOT, NoStackError, Ports, Stack
 from tools.stack.parts import inner_ports, parts
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("up", help="start everything; leave it running")
     command.add_argument("--ports", choices=["default", "auto"], default="default")
-    command.add_argument("--policy", type=Path, default=ROOT / "policies" / "default.yaml")
+    command.add_argument("--policy", type=Path, help="default: the one in force before")
     commands.add_parser("run", help="the supervisor itself, in the foreground")
     commands.add_parser("down", help="stop everything that up started")
     command = commands.add_parser("status", help="0 healthy, 1 partly, 3 down")
@@ -63,16 +63,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def up(state_dir: Path, ports: Ports, policy: Path) -> int:
+def up(state_dir: Path, ports: Ports, policy: Path | None) -> int:
     """Starts the stack and shows it coming up; leaves nothing behind if it does not."""
     state = _read_state(state_dir)
     if state is not None and processes.alive(state["supervisor"]):
         if state["state"] == "healthy":
             _console.print("The stack is up already.")
+            if policy is not None:
+                _console.print("Its policy stays; another one: make upgrade POLICY=file")
             _show(layout.load(state_dir), state)
             return 0
         return _follow(layout.load(state_dir))
     _end_orphans(state)
+    if policy is None:
+        before = state_dir / "policy.yaml"
+        policy = before if before.is_file() else ROOT / "policies" / "default.yaml"
     if not policy.is_file():
         _console.print(f"There is no policy file {policy}.", style="red")
         return 1
@@ -166,6 +171,10 @@ def status(state_dir: Path, *, as_json: bool) -> int:
         print(json.dumps(state if up_now else {"state": "down"}, indent=2))
     elif state is not None and up_now:
         _show(layout.load(state_dir), state)
+        judged, words = job.health(layout.load(state_dir))
+        if not judged:
+            _console.print(f"block-detector: {words}", style="red")
+            return 1
     else:
         _console.print("The stack is down. Start it: make up")
     if state is None or not up_now:
@@ -175,17 +184,26 @@ def status(state_dir: Path, *, as_json: bool) -> int:
 
 def logs(state_dir: Path, part: str | None) -> int:
     """Prints the newest lines of one part's log, or of all."""
-    folder = layout.load(state_dir).logs
-    for file in sorted(folder.glob(f"{part or '*'}.log")):
-        _console.print(f"== {file}", style="bold")
-        _console.print(prepare.log_tail(file, 200 if part else 15), markup=False)
+    files = sorted(layout.load(state_dir).logs.glob("*.log"))
+    chosen = [file for file in files if part in (None, file.stem)]
+    if not chosen:
+        names = ", ".join(file.stem for file in files)
+        _console.print(f"There is no log of {part}; there are {names}.", style="red")
+        return 1
+    for file in chosen:
+        print(f"== {file}")
+        print(prepare.log_tail(file, 200 if part else 15))
     return 0
 
 
 def _show(stack: Stack, state: dict[str, Any]) -> None:
     table = Table("part", "address", "state", "restarts", "process")
+    table.columns[1].overflow = "fold"
     for name, part in state["parts"].items():
         address = f"127.0.0.1:{part['port']}" if part["port"] else part["detail"]
+        if name == "block-detector" and part["state"] == "done":
+            judged, address = job.health(stack)
+            part = {**part, "state": "running" if judged else "NOT WELL"}  # noqa: PLW2901
         pid = str(part["identity"]["pid"]) if part["identity"] else ""
         table.add_row(name, address, part["state"], str(part["restarts"]), pid)
     _console.print(table)
@@ -197,6 +215,7 @@ def _show(stack: Stack, state: dict[str, Any]) -> None:
         line = f"curl -X POST {stack.login_url}/{call} {header} -d '{body}'"
         _console.print(line, markup=False, soft_wrap=True)
     _console.print(f"curl {stack.blocked_url}/blocked", soft_wrap=True)
+    _console.print(f"Dashboard: {stack.blocked_url}")
     _console.print(f"Flink web UI: {stack.flink_url}")
 
 

@@ -19,7 +19,7 @@ _RUNNING_TIMEOUT_S: Final = 60.0
 def ensure(stack: Stack) -> str:
     """Submits the live job unless it runs; from its newest snapshot if it has one."""
     flink = FlinkRest(stack.flink_url)
-    running = flink.running(JOB_NAME)
+    running = own(stack, flink)
     if running is not None:
         return f"job {running}"
     snapshot = newest_snapshot(stack, last_job_id(stack))
@@ -46,12 +46,33 @@ def submit(stack: Stack, jar: Path, snapshot: str | None = None) -> str:
 def stop(stack: Stack) -> str | None:
     """Stops the live job with a savepoint, which the next start begins from; its path."""
     flink = FlinkRest(stack.flink_url, timeout_s=3.0)
-    job_id = flink.running(JOB_NAME)
+    job_id = own(stack, flink)
     if job_id is None:
         return None
     savepoint = flink.stop_with_savepoint(job_id)
     (stack.state_dir / "job.json").write_text(json.dumps({"id": job_id, "savepoint": savepoint}))
     return savepoint
+
+
+def own(stack: Stack, flink: FlinkRest) -> str | None:
+    """The live job that runs; of several with its name the one that this stack has started."""
+    alive, known = flink.alive(JOB_NAME), last_job_id(stack)
+    return known if known in alive else next(iter(alive), None)
+
+
+def health(stack: Stack) -> tuple[bool, str]:
+    """Whether exactly the live job runs, and in words what does."""
+    flink = FlinkRest(stack.flink_url, timeout_s=3.0)
+    try:
+        alive, known = flink.alive(JOB_NAME), own(stack, flink)
+        if known is None:
+            return False, "no job runs: make upgrade starts it from its newest state"
+        state = str(flink.job(known)["state"]).lower()
+    except FlinkError as error:
+        return False, f"not known: {error}"
+    if len(alive) > 1:
+        return False, f"{len(alive)} jobs judge at once: cancel all but {known}"
+    return state == "running", f"job {known} {state}"
 
 
 def last_job_id(stack: Stack) -> str | None:

@@ -140,6 +140,13 @@ def test_of_two_blocks_the_later_end_lifts_the_subject() -> None:
     assert blocks.advance(NOW + 20).removed == [ALICE]
 
 
+def test_a_block_in_place_of_another_is_no_unblock() -> None:
+    blocks = BlockList("1")
+    blocks.apply(change(blocks, ALICE, live(None, rule_name="operator")))
+    blocks.apply(change(blocks, ALICE, live(None, NOW + 5, "operator"), at=NOW + 5))
+    assert [event.event for event in blocks.history(ALICE)] == ["blocked", "blocked"]
+
+
 def test_a_longer_block_outlives_the_end_it_had() -> None:
     blocks = BlockList("1")
     blocks.apply(change(blocks, ALICE, live(NOW + 10)))
