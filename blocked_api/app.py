@@ -21,6 +21,9 @@ from login_blocking.client_address import ClientAddress
 
 _log = structlog.get_logger("blocked_api")
 
+CALLS = "blocked_api.calls"
+"""Where the application keeps its Calls."""
+
 _OPEN_ENDPOINTS = frozenset({"dashboard", "static", "healthz", "readyz", "openapi"})
 """What needs no token: nothing there tells who is blocked."""
 
@@ -48,6 +51,7 @@ def create_app(
     metrics = metrics or Metrics()
     clients = clients or Clients(ClientAddress())
     calls = Calls(present, rate or ListRate(0), clients, metrics, login_api_url)
+    app.extensions[CALLS] = calls
     _add_request_log(app, metrics)
     _add_gate(app, access or Access(None))
     add_calls(app, calls)

@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from blocked_api.access import Access, Clients, ListRate
-from blocked_api.app import create_app
+from blocked_api.app import CALLS, create_app
 from blocked_api.block_feed import RedisFeed, RedisQuestions
 from blocked_api.follower import WAIT_MS, Follower
 from blocked_api.metrics import Metrics
@@ -79,5 +79,6 @@ app = Served(
     clients=_clients,
     metrics=_metrics,
     threads=_settings.threads,
+    quick=_application.extensions[CALLS].is_quick,
 )
 _follower.start()

@@ -22,6 +22,8 @@ from blocked_api.present import Reading
 from blocked_api.summary import summary
 from login_blocking.subjects import SubjectType
 
+_LISTS: Final[dict[str, SubjectType]] = {"/blocked": "user", "/blocked/ips": "ip"}
+_ONE_SUBJECT: Final = ("/blocked/users/", "/blocked/ips/")
 _GZIP_FROM_BYTES: Final = 1_024
 _GZIP_ONCE_FROM_BYTES: Final = 16_384
 """For answers that are made for one client."""
@@ -52,6 +54,13 @@ class Calls:
         self._rate = rate
         self._metrics = metrics
         self._login_api_url = login_api_url
+
+    def is_quick(self, path: str, blocks: BlockList, *, zipped: bool) -> bool:
+        """Whether a GET of that path, without parameters, is but a look into memory."""
+        kind = _LISTS.get(path)
+        if kind is not None:
+            return self._lists.is_made(kind, blocks, zipped=zipped)
+        return path.startswith(_ONE_SUBJECT)
 
     def listed(self, kind: SubjectType) -> Response:
         """Everybody of a type, or a page of them."""

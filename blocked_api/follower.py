@@ -142,9 +142,12 @@ class Follower:
             self._tell_ends(blocks)
             return question(blocks)
 
-    def has_reached(self, state: ListState) -> bool:
-        """Whether `read` would answer at once. Takes no lock."""
-        return self._reached(state)
+    def reached(self, state: ListState) -> BlockList | None:
+        """The list if `read` would answer at once, and nothing ends meanwhile. Takes no lock."""
+        blocks = self._blocks
+        if blocks is None or not self._reached(state) or blocks.next_end <= self._clock():
+            return None
+        return blocks
 
     def _reached(self, state: ListState) -> bool:
         blocks = self._blocks

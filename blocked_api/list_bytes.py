@@ -34,6 +34,11 @@ class Packed:
         self._gzipped: bytes | None = None
 
     @property
+    def is_zipped(self) -> bool:
+        """Whether somebody has wished for it."""
+        return self._gzipped is not None
+
+    @property
     def gzipped(self) -> bytes:
         """The same, for those who take it."""
         with self._zipping:  # once for all who wait
@@ -86,6 +91,15 @@ class ListBytes:
                 made = _Made(serial, revision, version, time.monotonic(), packed)
                 self._names[subject_type] = made
         return state, version, made.packed
+
+    def is_made(self, subject_type: SubjectType, blocks: BlockList, *, zipped: bool) -> bool:
+        """Whether the names are there as bytes already. Takes no lock, so it may err."""
+        made = self._names.get(subject_type)
+        return (
+            made is not None
+            and (made.serial, made.revision) == (blocks.serial, blocks.revisions[subject_type])
+            and (not zipped or made.packed.is_zipped)
+        )
 
     def full(self) -> tuple[ListState, Version, Packed]:
         """All blocks, as the calls tell changes; a large one may be a second old."""

@@ -11,12 +11,13 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
 import structlog
 
 from blocked_api.access import Access, Clients, SentHeaders
+from blocked_api.block_list import BlockList
 from blocked_api.metrics import Metrics
 from blocked_api.present import FRESH, Fresh
 from blocked_api.settings import LET_GO
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 STREAM_PATH: Final = "/blocked/stream"
 _TAKES_A_BODY: Final = "/blocked/check"
-_ONE_SUBJECT: Final = ("/blocked/users/", "/blocked/ips/")
 _LIVENESS: Final = "/healthz"
 
 _BODY_AT_MOST: Final = 256 * 1024
@@ -41,6 +41,14 @@ _LARGE_AT_MOST: Final = 64
 """Answers of more than a piece that are on their way."""
 _PIECE_WITHIN_S: Final = 20.0
 _CGI_NAMES: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+
+class Quick(Protocol):
+    """Whether a GET of that path is but a look into memory: see Calls.is_quick."""
+
+    def __call__(self, path: str, blocks: BlockList, *, zipped: bool) -> bool:
+        """Must be quick itself."""
+
 
 _log = structlog.get_logger("blocked_api")
 
@@ -58,7 +66,9 @@ class Served:
         clients: Clients,
         metrics: Metrics,
         threads: int,
+        quick: Quick,
     ) -> None:
+        self._quick = quick
         self._clients = clients
         self._application = application
         self._stream = stream
@@ -152,12 +162,13 @@ class Served:
         await self._send_bounded(scope, send, answer)
 
     def _is_quick(self, scope: Scope, fresh: Fresh | None) -> bool:
-        return (
-            fresh is not None
-            and fresh.state is not None
-            and scope["path"].startswith(_ONE_SUBJECT)
-            and self._stream.follower.has_reached(fresh.state)
-        )
+        if fresh is None or fresh.state is None or scope["method"] != "GET":
+            return False
+        blocks = self._stream.follower.reached(fresh.state)
+        if blocks is None or scope["query_string"]:
+            return False
+        zipped = any(name == b"accept-encoding" for name, _ in scope["headers"])
+        return self._quick(scope["path"], blocks, zipped=zipped)
 
     async def _send_bounded(
         self, scope: Scope, send: Send, answer: tuple[int, Headers, bytes]

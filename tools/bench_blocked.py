@@ -58,7 +58,7 @@ class Nobody:
 stream = Stream(None, Nobody(), most=1, most_each=1, share=bool)
 clients = Clients(ClientAddress())
 app = Served(application, stream=stream, state=SharedState(dict), access=Access(None),
-             clients=clients, metrics=Metrics(), threads=THREADS)
+             clients=clients, metrics=Metrics(), threads=THREADS, quick=bool)
 """
 
 
@@ -91,7 +91,10 @@ def main() -> int:
 def _calls(stack: Stack, size: int, seconds: int, rounds: int) -> None:
     list_servers.fill(stack, size)
     settings = {"BLOCKED_API_WORKERS": str(_WORKERS), "BLOCKED_API_THREADS": str(_THREADS)}
-    print(f"\n{size:,} live blocks; ratios: to a constant of as many bytes, and to raw Redis")
+    print(
+        f"\n{size:,} live blocks; ratios of answers a second: to this server's own constant, to a "
+        "bare Flask's\nconstant of as many bytes behind the same server, and to raw Redis"
+    )
     print(_HEAD, flush=True)
     for _ in range(rounds):
         one = block_hash("user", f"user{size // 2:07}")
@@ -109,7 +112,7 @@ def _calls(stack: Stack, size: int, seconds: int, rounds: int) -> None:
             _row("constant, bare Flask", small)
             _row("constant, the list's bytes", same)
             own = _measured(stack.ports.blocked_api, server, "/constant", seconds)
-            _row("this server's own 404", own, small)
+            _row("constant, this server's 404", own, bare=small)
             checked = json.dumps({"users": [f"user{n:07}" for n in range(100)]}).encode()
             tag = answer.headers["ETag"]
             get, post = partial(http_load.request, "GET"), partial(http_load.request, "POST")
@@ -124,11 +127,12 @@ def _calls(stack: Stack, size: int, seconds: int, rounds: int) -> None:
             ]
             for name, call, status, constant, raw in cases:
                 asked = http_load.http(stack.ports.blocked_api, call)
-                _row(name, http_load.measure(asked, seconds, server), constant, raw, status)
+                found = http_load.measure(asked, seconds, server)
+                _row(name, found, own=own, bare=constant, raw=raw, status=status)
             with _changing(stack):
                 asked = http_load.http(stack.ports.blocked_api, get("/blocked"))
                 found = http_load.measure(asked, seconds, server)
-                _row("full list, 10 changes/s", found, same, raw_list, 200)
+                _row("full list, 10 changes/s", found, bare=same, raw=raw_list, status=200)
     zipped = len(gzip.compress(answer.content, 1))
     print(f"the list: {len(answer.content):,} bytes, gzip {zipped:,}")
 
@@ -191,14 +195,17 @@ def _redis_process(stack: Stack) -> psutil.Process:
 
 
 _HEAD: Final = (
-    "answer                       answers/s  p50 ms  p99 ms  CPU us/answer   MB/s  ratio  to Redis"
+    "answer                       answers/s  p50 ms  p99 ms  CPU us/answer   MB/s  "
+    "to own  to bare  to Redis"
 )
 
 
 def _row(
     name: str,
     found: Figures,
-    constant: Figures | None = None,
+    *,
+    own: Figures | None = None,
+    bare: Figures | None = None,
     raw: Figures | None = None,
     status: int | None = None,
 ) -> None:
@@ -206,12 +213,12 @@ def _row(
     wrong = found.statuses if status is not None and set(found.statuses) != {status} else ""
     ratios = [
         "" if than is None or wrong else f"{found.answers_a_second / than.answers_a_second:.2f}"
-        for than in (constant, raw)
+        for than in (own, bare, raw)
     ]
     print(
         f"{name:28} {found.answers_a_second:9,.0f} {found.p50_ms:7.1f} {found.p99_ms:7.1f} "
-        f"{found.cpu_us:14.0f} {found.megabytes_a_second:6.0f} {ratios[0]:>6} {ratios[1]:>9}  "
-        f"{wrong}",
+        f"{found.cpu_us:14.0f} {found.megabytes_a_second:6.0f} {ratios[0]:>7} {ratios[1]:>8} "
+        f"{ratios[2]:>9}  {wrong}",
         flush=True,
     )
 

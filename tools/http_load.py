@@ -17,7 +17,7 @@ import psutil
 import requests
 
 _PROCESSES: Final = 2
-_THREADS: Final = 8
+_THREADS: Final = 16
 _READY_WITHIN_S: Final = 120
 _CHUNK: Final = 1 << 18
 
@@ -43,7 +43,7 @@ Ask = Callable[[], tuple[int, int]]
 
 
 def measure(connect: Callable[[], Ask], seconds: int, server: psutil.Process) -> Figures:
-    """Asks from two processes of eight connections each, as fast as answers come."""
+    """Asks from two processes of sixteen connections each, as fast as answers come."""
     results: _Results = multiprocessing.Queue()
     before = _cpu_s(server)
     clients = [
