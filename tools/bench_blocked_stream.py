@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
 from statistics import quantiles
@@ -24,7 +25,7 @@ from rich.progress import track
 
 from login_blocking.subjects import Subject
 from tools import list_servers
-from tools.stack.layout import Stack
+from tools.stack.layout import Ports, Stack
 
 _PREFIX: Final = "streamed"
 _ADDED: Final = re.compile(rb'"(streamed)-([0-9]+)-([0-9]+)"')
@@ -50,7 +51,12 @@ def run(stack: Stack, clients: int, a_second: int, seconds: int) -> None:
     _allow_files(2 * clients + 1_000)
     settings = {"BLOCKED_API_WORKERS": "1", "BLOCKED_API_STREAM_CLIENTS": str(clients + 10)}
     settings["BLOCKED_API_STREAM_CLIENTS_EACH"] = str(clients + 10)
-    with list_servers.blocked_api(stack, settings) as server:
+    idle_port = Ports.free().blocked_api
+    idle_url = f"http://127.0.0.1:{idle_port}/blocked/users/nobody"
+    with (
+        list_servers.blocked_api(stack, settings) as server,
+        list_servers.blocked_api(stack, settings, idle_port),
+    ):
         workers = server.children(recursive=True)
         url = f"{stack.blocked_url}/blocked/users/nobody"
         print(f"\n{clients:,} stream clients, {a_second} changes/s, {seconds} s, one process")
@@ -69,13 +75,18 @@ def run(stack: Stack, clients: int, a_second: int, seconds: int) -> None:
             listener.start()
         ready.wait(120)
         context = multiprocessing.get_context("fork")
-        timed: Queue[list[float]] = context.Queue()
-        caller = context.Process(target=lambda: timed.put(_timed_calls(url, seconds)))
+        timed: Queue[tuple[str, list[float]]] = context.Queue()
+        callers = [
+            context.Process(target=partial(_time_calls, timed, called, seconds))
+            for called in (url, idle_url)
+        ]
         cpu_before, began = _cpu_s(workers), time.monotonic()
-        caller.start()
+        for caller in callers:
+            caller.start()
         changes = _change(stack, a_second, seconds)
-        during = timed.get()
-        caller.join()
+        during = dict(timed.get() for _ in callers)
+        for caller in callers:
+            caller.join()
         cpu = (_cpu_s(workers) - cpu_before) / (time.monotonic() - began)
         after_mb = sum(worker.memory_info().rss for worker in workers) / 1e6
         time.sleep(2)
@@ -93,7 +104,9 @@ def run(stack: Stack, clients: int, a_second: int, seconds: int) -> None:
     print(f"{'written to heard':34} p50 {cuts[49]:.0f} ms, p99 {cuts[98]:.0f} ms")
     print(f"{'memory':34} {before_mb:.0f} MB before, {after_mb:.0f} MB with all clients")
     print(f"{'processor':34} {100 * cpu:.0f} % of one core")
-    _print_calls("plain calls meanwhile", during)
+    _print_calls("plain calls meanwhile", during[url])
+    # The load takes the same cores: what it alone costs a process that has no stream at all.
+    _print_calls("the same, to a process without any", during[idle_url])
 
 
 def _change(stack: Stack, a_second: int, seconds: int) -> int:
@@ -121,6 +134,10 @@ def _timed_calls(url: str, seconds: int) -> list[float]:
                 raise requests.ConnectionError(f"a plain call was answered {status}")
             taken.append((time.perf_counter() - due) * 1_000)
     return taken
+
+
+def _time_calls(timed: "Queue[tuple[str, list[float]]]", url: str, seconds: int) -> None:
+    timed.put((url, _timed_calls(url, seconds)))
 
 
 def _print_calls(name: str, taken: list[float]) -> None:

@@ -51,15 +51,19 @@ def redis_server() -> Iterator[Stack]:
 
 
 @contextmanager
-def blocked_api(stack: Stack, settings: Mapping[str, str]) -> Iterator[psutil.Process]:
-    """The Blocked API of that stack, ready; no bound on how often lists are asked for."""
+def blocked_api(
+    stack: Stack, settings: Mapping[str, str], port: int | None = None
+) -> Iterator[psutil.Process]:
+    """A Blocked API of that stack, ready; no bound on how often lists are asked for."""
+    port = port or stack.ports.blocked_api
     part = _part(stack, "blocked-api")
     environment = {
         **(part.environment or os.environ),
         "BLOCKED_API_LISTS_A_MINUTE": "0",
+        "BLOCKED_API_PORT": str(port),
         **settings,
     }
-    with http_load.running(part.command, environment, stack.ports.blocked_api) as server:
+    with http_load.running(part.command, environment, port) as server:
         yield server
 
 
