@@ -149,7 +149,7 @@ class RedisFeed:
         """The list with its history: all changes that Redis keeps, and what stood there before."""
         changes = list(self._all_changes())
         unbroken = _unbroken(changes)
-        if changes and len(unbroken) == len(changes) and changes[0].previous is None:
+        if changes and len(unbroken) == len(changes) and unbroken[0].previous is None:
             blocks = BlockList(state.generation)  # they tell everything from the beginning
         else:
             known_from = unbroken[0].previous if unbroken else state.place
@@ -183,11 +183,16 @@ class RedisFeed:
         """Closes the connection."""
         self._redis.connection_pool.disconnect()
 
-    def _all_changes(self) -> Iterator[Change]:
+    def _all_changes(self) -> Iterator[Change | None]:
+        """None in place of one that is none."""
         start = "-"
         while True:
             entries = cast("Any", self._redis.xrange(BLOCK_CHANGES, start, "+", count=_AT_ONCE))
-            yield from (self._change(*entry) for entry in entries)
+            for entry in entries:
+                try:
+                    yield self._change(*entry)
+                except MalformedEntryError:
+                    yield None
             if len(entries) < _AT_ONCE:
                 return
             start = f"({entries[-1][0].decode()}"
@@ -232,12 +237,14 @@ class RedisFeed:
         return Change(place, Place.parse(previous) if previous else None, subject, live)
 
 
-def _unbroken(changes: list[Change]) -> list[Change]:
+def _unbroken(changes: list[Change | None]) -> list[Change]:
     """The newest of them, as far back as none is missing between them."""
-    for index in range(len(changes) - 1, 0, -1):
-        if changes[index].previous != changes[index - 1].place:
-            return changes[index:]
-    return changes
+    newest: list[Change] = []
+    for change in reversed(changes):
+        if change is None or (newest and newest[-1].previous != change.place):
+            break
+        newest.append(change)
+    return newest[::-1]
 
 
 def _pool(url: str, timeout_s: float, retry: Retry) -> redis.ConnectionPool:

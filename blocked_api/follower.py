@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from blocked_api.block_feed import ListState, now_ms
 from blocked_api.block_list import BlockList
-from blocked_api.blocks import BlocksUnavailableError
+from blocked_api.blocks import BlocksUnavailableError, MalformedEntryError
 from blocked_api.changes import Change, Delta, GapError, Place, Version
 from login_blocking.subjects import SUBJECT_TYPES, Subject, SubjectType
 
@@ -167,6 +167,9 @@ class Follower:
                 wait_s = _RETRY_S[0]
             except GapError:
                 self._forget("a change is missing")
+            except MalformedEntryError:
+                self._forget("an entry that is none")
+                self._stopped.wait(_RETRY_S[1])
             except (RedisError, OSError, BlocksUnavailableError) as error:
                 if wait_s == _RETRY_S[0]:
                     _log.warning("redis is not followed", cause=type(error).__name__)

@@ -431,6 +431,20 @@ def test_a_lost_change_is_noticed_and_the_list_read_anew(
 
 
 @pytest.mark.service
+def test_a_change_that_is_none_is_passed_over_by_reading_the_list_anew(
+    in_redis: Exam, redis_server: RedisServer
+) -> None:
+    in_redis.write(ALICE, {"failures": block(SINCE, SINCE + HOUR)})
+    assert in_redis.blocked("user") == ["alice"]
+    with redis_server.admin() as admin:
+        fields = {"list": "blocked:users", "subject": "x", "entries": "{", "previous": "1-1"}
+        admin.hset(BLOCK_STATE, "version", str(admin.xadd(BLOCK_CHANGES, fields)))
+    eventually(lambda: _names_or_none(in_redis) == ["alice"], 5)
+    in_redis.write(BOB, {"failures": block(SINCE, SINCE + HOUR)})
+    eventually(lambda: _names_or_none(in_redis) == ["alice", "bob"], 5)
+
+
+@pytest.mark.service
 def test_another_generation_is_another_list(in_redis: Exam, redis_server: RedisServer) -> None:
     in_redis.write(ALICE, {"failures": block(SINCE, SINCE + HOUR)})
     before = in_redis.version()
