@@ -80,7 +80,7 @@ fuzz: setup ## Both running APIs called in every way that their OpenAPI document
 	@.local/fuzz/bin/schemathesis run http://127.0.0.1:$${STACK_PORT_LOGIN_API:-3000}/openapi.json --max-examples 300 \
 	  --checks $(FUZZ_CHECKS) \
 	  -H "Authorization: Bearer $$($(PYTHON) -c 'from tools.stack import layout; print(layout.load().secrets.admin_token)')"
-	@# A stream has no end to wait for.
+	@# A stream has no end to wait for. Started with BLOCKED_API_LISTS_A_MINUTE=0 its lists are not refused.
 	@.local/fuzz/bin/schemathesis run http://127.0.0.1:$${STACK_PORT_BLOCKED_API:-5000}/openapi.json --max-examples 300 \
 	  --checks $(FUZZ_CHECKS) --exclude-path /blocked/stream
 
