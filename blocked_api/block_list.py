@@ -62,9 +62,6 @@ class BlockList:
     def __len__(self) -> int:
         return len(self._subjects)
 
-    def __contains__(self, subject: Subject) -> bool:
-        return subject in self._subjects
-
     @property
     def version(self) -> Version:
         """Where the list stands."""

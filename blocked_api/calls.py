@@ -1,6 +1,5 @@
 """The calls about blocks: what each answers. docs/blocked-api.md is their contract."""
 
-import gzip
 import unicodedata
 from bisect import bisect_right
 from itertools import islice
@@ -16,7 +15,7 @@ from blocked_api.block_feed import ListState
 from blocked_api.block_list import BlockList, matching, newest_first
 from blocked_api.blocks import summary_of, told_until
 from blocked_api.changes import Version
-from blocked_api.list_bytes import FIELDS, ListBytes, NewestFirst, Packed
+from blocked_api.list_bytes import FIELDS, ListBytes, NewestFirst, Packed, gzip_bytes
 from blocked_api.metrics import Metrics
 from blocked_api.present import Reading
 from blocked_api.summary import summary
@@ -204,15 +203,15 @@ class Calls:
             raise RateExceededError
 
     def _packed(self, state: ListState, version: Version, packed: Packed) -> Response:
-        zipped = len(packed.plain) >= _GZIP_FROM_BYTES and request.accept_encodings["gzip"] > 0
-        tag = f"{packed.tag}-gzip" if zipped else packed.tag
+        takes_gzip = len(packed.plain) >= _GZIP_FROM_BYTES and request.accept_encodings["gzip"] > 0
+        tag = f"{packed.tag}-gzip" if takes_gzip else packed.tag
         known = request.if_none_match
         if known.contains_weak(packed.tag) or known.contains_weak(f"{packed.tag}-gzip"):
             response = Response(status=304)
         else:
-            body = packed.gzipped if zipped else packed.plain
+            body = packed.gzipped if takes_gzip else packed.plain
             response = Response(body, content_type="application/json")
-            if zipped:
+            if takes_gzip:
                 response.headers["Content-Encoding"] = "gzip"
         response.set_etag(tag)
         response.headers["Cache-Control"] = "no-cache"  # kept, and asked for again
@@ -227,7 +226,7 @@ class Calls:
         if len(body) >= _GZIP_ONCE_FROM_BYTES:
             response.headers["Vary"] = "Accept-Encoding"
             if request.accept_encodings["gzip"] > 0:
-                body = gzip.compress(body, compresslevel=1, mtime=0)
+                body = gzip_bytes(body)
                 response.headers["Content-Encoding"] = "gzip"
         response.set_data(body)
         return self._with_state(response, state, version)

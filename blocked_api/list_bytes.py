@@ -24,6 +24,11 @@ _LARGE: Final = 10_000
 """Subjects from which on a full list costs enough to be given again."""
 
 
+def gzip_bytes(plain: bytes) -> bytes:
+    """Gzipped, quickly rather than small; the same bytes each time."""
+    return gzip.compress(plain, compresslevel=1, mtime=0)
+
+
 class Packed:
     """A document as bytes, with its tag; gzipped at the first wish."""
 
@@ -43,7 +48,7 @@ class Packed:
         """The same, for those who take it."""
         with self._zipping:  # once for all who wait
             if self._gzipped is None:
-                self._gzipped = gzip.compress(self.plain, compresslevel=1, mtime=0)
+                self._gzipped = gzip_bytes(self.plain)
             return self._gzipped
 
 
@@ -74,10 +79,9 @@ class ListBytes:
         """The sorted names of a type; raises BlocksUnavailableError."""
 
         def look(blocks: BlockList) -> tuple[int, int, Version, list[str] | None]:
-            made, revision = self._names.get(subject_type), blocks.revisions[subject_type]
-            same = made is not None and (made.serial, made.revision) == (blocks.serial, revision)
-            names = None if same else blocks.names(subject_type)
-            return blocks.serial, revision, blocks.version, names
+            known = self.is_made(subject_type, blocks, zipped=False)
+            names = None if known else blocks.names(subject_type)
+            return blocks.serial, blocks.revisions[subject_type], blocks.version, names
 
         state, (serial, revision, version, names) = self._present.read(look)
         made = self._names.get(subject_type)

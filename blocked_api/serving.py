@@ -22,7 +22,17 @@ from blocked_api.metrics import Metrics
 from blocked_api.present import FRESH, Fresh
 from blocked_api.settings import LET_GO
 from blocked_api.shared_questions import SharedState
-from blocked_api.stream import Headers, Receive, Refusal, Scope, Send, Stream, refuse
+from blocked_api.stream import (
+    PIECE_BYTES,
+    Headers,
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+    Stream,
+    refuse,
+    send_piece,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -35,11 +45,8 @@ _BODY_AT_MOST: Final = 256 * 1024
 _BODY_WITHIN_S: Final = 5.0
 _WAITING_AT_MOST: Final = 256
 """Calls that wait for a thread, and bodies that are waited for; more are refused at once."""
-_PIECE_BYTES: Final = 128 * 1024
-"""A client that does not read costs one piece, not the whole list."""
 _LARGE_AT_MOST: Final = 64
 """Answers of more than a piece that are on their way."""
-_PIECE_WITHIN_S: Final = 20.0
 _CGI_NAMES: Final = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 
 
@@ -173,7 +180,7 @@ class Served:
     async def _send_bounded(
         self, scope: Scope, send: Send, answer: tuple[int, Headers, bytes]
     ) -> None:
-        if len(answer[2]) <= _PIECE_BYTES:
+        if len(answer[2]) <= PIECE_BYTES:
             await self._send(*answer, send)
             return
         if self._large >= _LARGE_AT_MOST:
@@ -187,12 +194,11 @@ class Served:
 
     async def _send(self, status: int, headers: Headers, body: bytes, send: Send) -> None:
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        for start in range(0, len(body) - _PIECE_BYTES, _PIECE_BYTES):
-            piece = body[start : start + _PIECE_BYTES]
-            message = {"type": "http.response.body", "body": piece, "more_body": True}
-            await asyncio.wait_for(send(message), _PIECE_WITHIN_S)
-        rest = body if len(body) <= _PIECE_BYTES else body[-((len(body) - 1) % _PIECE_BYTES + 1) :]
-        await send({"type": "http.response.body", "body": rest})
+        sent = 0
+        while len(body) - sent > PIECE_BYTES:
+            await send_piece(send, body[sent : sent + PIECE_BYTES])
+            sent += PIECE_BYTES
+        await send({"type": "http.response.body", "body": body[sent:]})
 
     async def _turn_away(self, scope: Scope, send: Send, refusal: Refusal) -> None:
         self._metrics.turned_away.inc()

@@ -31,7 +31,7 @@ _AWAKE_AT_ONCE: Final = 32
 _BREATH_S: Final = 0.0003
 _RETRY_MS: Final = 1_000
 _RING_BYTES: Final = 64 * 1024 * 1024
-_AT_ONCE_BYTES: Final = 128 * 1024
+PIECE_BYTES: Final = 128 * 1024
 """What is sent at once: a client that lags does not cost more memory than that."""
 _TAKEN_WITHIN_S: Final = 20.0
 """A client that does not read for so long is let go."""
@@ -161,8 +161,8 @@ class Stream:
         return first, told
 
     async def _serve(self, send: Send, first: bytes, told: int) -> None:
-        for start in range(0, len(first), _AT_ONCE_BYTES):
-            await _body(send, first[start : start + _AT_ONCE_BYTES])
+        for start in range(0, len(first), PIECE_BYTES):
+            await send_piece(send, first[start : start + PIECE_BYTES])
         group = min(range(_GROUPS), key=self._in_group.__getitem__)
         self._in_group[group] += 1
         try:
@@ -177,7 +177,7 @@ class Stream:
                 chunk, told = self._next(told)
                 if not chunk:
                     return  # too far behind: it comes back, and is told the difference
-                await _body(send, chunk)
+                await send_piece(send, chunk)
             if not self._ended:
                 await news.wait()
 
@@ -193,7 +193,7 @@ class Stream:
         size = 0
         for count, event in enumerate(waiting, 1):
             size += len(event)
-            if size >= _AT_ONCE_BYTES:
+            if size >= PIECE_BYTES:
                 return b"".join(waiting[:count]), told + count
         return b"".join(waiting), told + len(waiting)
 
@@ -289,6 +289,7 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def _body(send: Send, chunk: bytes) -> None:
+async def send_piece(send: Send, piece: bytes) -> None:
+    """A part of a body, after which more comes; raises TimeoutError if nobody takes it."""
     async with asyncio.timeout(_TAKEN_WITHIN_S):
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": piece, "more_body": True})

@@ -458,26 +458,24 @@ def _copied(event: threading.Event) -> threading.Event:
     return copied
 
 
-def _user_spelling(name: object) -> str:
-    """Empty, which no key is, for what cannot be a name. The same object, if it is the key.
+def _spelling(key_of: Callable[[str], str]) -> Callable[[object], str]:
+    """From what was asked about to its key, for users or for addresses.
 
-    Raises TypeError for what is no text.
+    Empty, which no key is, for what cannot be one. The same object, if it is the key. Raises
+    TypeError for what is no text.
     """
-    if not isinstance(name, str):
-        raise TypeError("no text")
-    try:
-        key = user_key(name)
-    except ValueError:
-        return ""
-    return name if key == name else key
+
+    def spelled(asked: object) -> str:
+        if not isinstance(asked, str):
+            raise TypeError("no text")
+        try:
+            key = key_of(asked)
+        except ValueError:
+            return ""
+        return asked if key == asked else key
+
+    return spelled
 
 
-def _ip_spelling(address: object) -> str:
-    """As `_user_spelling`, of an address."""
-    if not isinstance(address, str):
-        raise TypeError("no text")
-    try:
-        key = ip_key(address)
-    except ValueError:
-        return ""
-    return address if key == address else key
+_user_spelling: Final = _spelling(user_key)
+_ip_spelling: Final = _spelling(ip_key)

@@ -29,7 +29,6 @@ from flink_jobs.redis_writer import RedisBlockWriter
 from login_blocking.blocks import TOMBSTONE_KEPT_MS, RedisEntry
 from login_blocking.subjects import Subject
 from tools import list_servers
-from tools.stack.layout import ROOT
 
 _READY_WITHIN_S: Final = 60.0
 _EQUAL_WITHIN_S: Final = 30.0
@@ -44,7 +43,6 @@ _LONG_MS: Final = 24 * 3_600_000
 _BRIEF_MS: Final = 2_000
 _RULE: Final = "user-failures"
 _AT_ONCE: Final = 500
-_SCRIPT: Final = (ROOT / "redis" / "apply_block.lua").read_text(encoding="utf-8")
 _TARGET_NS: Final = 2_000
 
 
@@ -270,7 +268,7 @@ def _writer(redis_url: str) -> Iterator[Connection]:
 def _write(redis_url: str, orders: Connection) -> None:
     """Does what it is told until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    writer = RedisBlockWriter(redis_url, _SCRIPT, timeout_s=5)
+    writer = RedisBlockWriter(redis_url, list_servers.SCRIPT, timeout_s=5)
     changes = _Changes()
     while True:
         try:

@@ -22,8 +22,8 @@ from tools.stack import layout, prepare
 from tools.stack.layout import ROOT, Ports, Stack
 from tools.stack.parts import Part, parts
 
-_SCRIPT: Final = (ROOT / "redis" / "apply_block.lua").read_text(encoding="utf-8")
-_SHA: Final = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+SCRIPT: Final = (ROOT / "redis" / "apply_block.lua").read_text(encoding="utf-8")
+_SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _AT_ONCE: Final = 500
 _HOUR_MS: Final = 3_600_000
 
@@ -96,7 +96,7 @@ def hour_from(now: int) -> RedisEntry:
 
 def apply(detector: redis.Redis, changes: Iterable[tuple[Subject, RedisEntry]]) -> None:
     """Many writes of the detector in one round trip."""
-    detector.script_load(_SCRIPT)
+    detector.script_load(SCRIPT)
     pipeline = detector.pipeline(transaction=False)
     for subject, entry in changes:
         keys = [blocked_set(subject.type), block_hash(*subject), guard(*subject)]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.browser.stub_login_api import StubLoginApi, running_stub
-from tests.integration.test_blocked_api_process import running_api
 from tests.support.detector import Detector, running_detector
+from tests.support.running_blocked_api import running_api
 from tests.support.services import RedisServer
 
 

@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from login_blocking.subjects import Subject, user_key
 from tests.browser.stub_login_api import StubLoginApi
-from tests.integration.test_blocked_api_process import running_api
 from tests.support.browser import tab
 from tests.support.detector import Detector, now_ms, running_detector
+from tests.support.running_blocked_api import running_api
 from tests.support.services import RedisServer, running_redis
 from tests.support.waiting import eventually
 

@@ -7,9 +7,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from login_blocking.subjects import Subject
-from tests.integration.test_blocked_api_process import running_api
 from tests.support.browser import tab
 from tests.support.detector import Detector
+from tests.support.running_blocked_api import running_api
 from tests.support.services import RedisServer, free_port
 
 pytestmark = [pytest.mark.service, pytest.mark.browser]

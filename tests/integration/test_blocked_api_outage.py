@@ -14,8 +14,8 @@ import requests
 
 from flink_jobs.redis_writer import RedisBlockWriter
 from login_blocking.subjects import Subject
-from tests.integration.test_blocked_api_process import SCRIPT, RunningApi, report, running_api
 from tests.integration.test_blocked_api_stream import Listener, listening
+from tests.support.running_blocked_api import SCRIPT, RunningApi, report, running_api
 from tests.support.services import RedisServer, running_redis
 from tests.support.waiting import eventually
 from tools import list_servers

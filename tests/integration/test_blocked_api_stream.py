@@ -19,8 +19,8 @@ import requests
 from flink_jobs.redis_writer import RedisBlockWriter
 from login_blocking.blocks import RedisEntry
 from login_blocking.subjects import Subject
-from tests.integration.test_blocked_api_process import HOUR, SCRIPT, RunningApi, report, running_api
 from tests.support.block_entries import block, tombstone
+from tests.support.running_blocked_api import HOUR, SCRIPT, RunningApi, report, running_api
 from tests.support.services import RedisServer, running_redis
 from tests.support.waiting import eventually
 

@@ -10,8 +10,8 @@ import pytest
 from blocked_client import BlockedClient
 from flink_jobs.redis_writer import RedisBlockWriter
 from login_blocking.subjects import Subject
-from tests.integration.test_blocked_api_process import HOUR, SCRIPT, RunningApi, report, running_api
 from tests.support.block_entries import block, tombstone
+from tests.support.running_blocked_api import HOUR, SCRIPT, RunningApi, report, running_api
 from tests.support.services import RedisServer, free_port, running_redis
 from tests.support.waiting import eventually
 

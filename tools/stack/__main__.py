@@ -170,10 +170,7 @@ def status(state_dir: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(state if up_now else {"state": "down"}, indent=2))
     elif state is not None and up_now:
-        _show(layout.load(state_dir), state)
-        judged, words = job.health(layout.load(state_dir))
-        if not judged:
-            _console.print(f"block-detector: {words}", style="red")
+        if not _show(layout.load(state_dir), state):
             return 1
     else:
         _console.print("The stack is down. Start it: make up")
@@ -196,7 +193,9 @@ def logs(state_dir: Path, part: str | None) -> int:
     return 0
 
 
-def _show(stack: Stack, state: dict[str, Any]) -> None:
+def _show(stack: Stack, state: dict[str, Any]) -> bool:
+    """Prints the parts; whether the job, if it was submitted, judges."""
+    judged = True
     table = Table("part", "address", "state", "restarts", "process")
     table.columns[1].overflow = "fold"
     for name, part in state["parts"].items():
@@ -207,6 +206,8 @@ def _show(stack: Stack, state: dict[str, Any]) -> None:
         pid = str(part["identity"]["pid"]) if part["identity"] else ""
         table.add_row(name, address, part["state"], str(part["restarts"]), pid)
     _console.print(table)
+    if not judged:
+        _console.print("block-detector does not judge as it should, see above", style="red")
     for call, body in (
         ("register", '{"user":"alice","pass":"correct horse battery"}'),
         ("login", '{"user":"alice","pass":"wrong"}'),
@@ -217,6 +218,7 @@ def _show(stack: Stack, state: dict[str, Any]) -> None:
     _console.print(f"curl {stack.blocked_url}/blocked", soft_wrap=True)
     _console.print(f"Dashboard: {stack.blocked_url}")
     _console.print(f"Flink web UI: {stack.flink_url}")
+    return judged
 
 
 def _read_state(state_dir: Path) -> dict[str, Any] | None:

@@ -17,16 +17,6 @@ ALICE = Subject("user", "alice")
 NETWORK = Subject("ip", "2001:db8::/64")
 
 
-@pytest.fixture
-def present() -> InMemoryPresent:
-    return InMemoryPresent()
-
-
-@pytest.fixture
-def client(present: InMemoryPresent) -> FlaskClient:
-    return create_app(present).test_client()
-
-
 def test_an_empty_list_to_the_byte(client: FlaskClient) -> None:
     answer = client.get("/blocked")
     assert (answer.status_code, answer.data) == (200, b'{"users-blocked":[]}\n')

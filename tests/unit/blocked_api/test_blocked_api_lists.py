@@ -21,16 +21,6 @@ ALICE = Subject("user", "alice")
 ADDRESS = Subject("ip", "198.51.100.7")
 
 
-@pytest.fixture
-def present() -> InMemoryPresent:
-    return InMemoryPresent()
-
-
-@pytest.fixture
-def client(present: InMemoryPresent) -> FlaskClient:
-    return create_app(present).test_client()
-
-
 def _fill(present: InMemoryPresent, count: int) -> list[str]:
     names = [f"user{number:04}" for number in range(count)]
     for name in names:
