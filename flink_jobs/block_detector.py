@@ -13,7 +13,8 @@ from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.table import Schema, StreamTableEnvironment
 
-from flink_jobs import attempts_source
+from flink_jobs import attempts_source, kafka_check
+from flink_jobs.kafka_check import KafkaRefusedError
 from flink_jobs.kafka_tables import access_sql
 from flink_jobs.lifecycle import BlockLifecycle, RedisTarget
 from flink_jobs.pipeline import block_events, commands_sql
@@ -29,6 +30,7 @@ _COMMANDS_IDLE_MS: Final = 1_000
 def run(settings: Settings) -> None:
     """Builds and submits the job; returns when the cluster has taken it."""
     policy = parse_policy(settings.policy_source())
+    kafka_check.check(settings)
     environment = StreamExecutionEnvironment.get_execution_environment()
     tables = StreamTableEnvironment.create(environment)
     if not settings.bounded:
@@ -144,6 +146,8 @@ def main() -> int:
         run(load_settings())
     except ValidationError as error:
         return _report("\n".join(complaints(error, "DETECTOR_")))
+    except KafkaRefusedError as error:
+        return _report(str(error))
     except (PolicyError, ValueError, OSError) as error:
         return _report(f"{type(error).__name__}: {error}")
     except Exception:  # noqa: BLE001 — whatever it is, the person who submitted must see it
