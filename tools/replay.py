@@ -19,11 +19,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from login_api.kafka_clients import client_arguments
+from login_api.kafka_clients import client_arguments, partitions_of
 from login_blocking.attempts import Attempt
 from login_blocking.commands import Command
 from login_blocking.events import BlockEvent, EventKind
@@ -163,7 +163,7 @@ def events_of(access: KafkaAccess, topic: str) -> list[BlockEvent]:
     """
     consumer = KafkaConsumer(**client_arguments(access), bootstrap_timeout_ms=_ANSWER_WITHIN_MS)
     try:
-        partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+        partitions = partitions_of(consumer, topic)
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         ends = consumer.end_offsets(partitions)

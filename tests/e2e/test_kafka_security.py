@@ -98,6 +98,35 @@ def test_an_operator_looks_back_by_tls(secured: SecuredStack) -> None:
     eventually(lambda: found() == ["failure"])
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["attempts", "carol"], "or user stranger may not see it"),
+        (["block", "carol", "--reason", "x"], "user stranger lacks a right"),
+    ],
+)
+def test_the_command_line_says_what_a_user_may_not(
+    secured: SecuredStack, command: list[str], told: str
+) -> None:
+    environment = secured.kafka.environment("LOGIN_API_", "stranger")
+
+    done = run(environment, "-m", "flask", "--app", "login_api", *command)
+
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
+def test_the_command_line_says_that_a_password_is_wrong(secured: SecuredStack) -> None:
+    environment = secured.kafka.environment("LOGIN_API_", "login-api")
+    environment["LOGIN_API_KAFKA_PASSWORD"] = "canary-wrong"
+    for command in (["attempts", "carol"], ["block", "carol", "--reason", "x"]):
+        done = run(environment, "-m", "flask", "--app", "login_api", *command)
+
+        assert done.returncode == 1
+        assert "LOGIN_API_KAFKA_USERNAME, LOGIN_API_KAFKA_PASSWORD" in done.stderr
+        assert "canary-wrong" not in done.stderr
+
+
 def test_what_is_no_attempt_is_put_aside(secured: SecuredStack) -> None:
     producer = KafkaProducer(**client_arguments(secured.kafka.access("login-api")))
     try:
@@ -126,7 +155,8 @@ def test_redis_is_rebuilt_by_whoever_may_read_the_events(secured: SecuredStack) 
     stranger = environment | secured.kafka.environment("DETECTOR_", "stranger")
     told = run(stranger, "-m", "tools.rebuild_redis", "--from-environment")
     assert told.returncode == 1
-    assert "user stranger lacks a right (block-events)" in told.stderr
+    assert "topic block-events is missing" in told.stderr
+    assert "or user stranger may not see it" in told.stderr
 
 
 @pytest.mark.parametrize(
