@@ -12,8 +12,9 @@ from typing import Final
 
 from flink_control import live_job
 from flink_control.jar import WrongJarError
-from flink_control.keeper import Keeper, Snapshots
+from flink_control.keeper import Keeper
 from flink_control.rest import FlinkError, FlinkRest
+from flink_control.snapshots import Snapshots
 
 _IN_THE_IMAGE: Final = Path("/opt/flink/usrlib/block-detector.jar")
 _STATUS_TIMEOUT_S: Final = 4.0
@@ -37,7 +38,8 @@ def main() -> int:
                 Keeper(
                     flink,
                     arguments.jar,
-                    Snapshots(arguments.checkpoints),
+                    # The record beside what it tells of: both go together, or neither.
+                    Snapshots(arguments.checkpoints, arguments.checkpoints / "last-job.json"),
                     policy_file=arguments.policy,
                 ).run()
             case _:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from flink_control.jar import check_jar, jar_with_settings
+from flink_control.jar import check_jar, with_settings
 from flink_control.rest import ENDED, FlinkError, FlinkRest
 
 JOB_NAME: Final = "block-detector"
 POLICY_PARAMETER: Final = "detector.policy"
 JAR_PARAMETER: Final = "detector.jar"
+NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
 
 _RUNNING_WITHIN_S: Final = 60.0
 _SLOT_WITHIN_S: Final = 10.0
@@ -107,7 +108,7 @@ def upgrade(
     check_jar(jar)
     job_id = only(flink)
     if job_id is None:
-        raise FlinkError(f"no job named {JOB_NAME} runs: submit one in place of an upgrade")
+        raise FlinkError(f"{NONE_RUNS}: submit one in place of an upgrade")
     before = flink.parameters(job_id)
     jar_id = upload(flink, jar, policy_text)
     try:
@@ -157,7 +158,7 @@ def savepoint(flink: FlinkRest) -> str:
     """Writes a savepoint of the live job, which goes on; its path."""
     job_id = only(flink)
     if job_id is None:
-        raise FlinkError(f"no job named {JOB_NAME} runs: there is nothing to save")
+        raise FlinkError(f"{NONE_RUNS}: there is nothing to save")
     return flink.savepoint(job_id)
 
 
@@ -172,7 +173,7 @@ def health(flink: FlinkRest) -> tuple[bool, str]:
     try:
         alive = flink.alive(JOB_NAME)
         if not alive:
-            return False, f"no job named {JOB_NAME} runs"
+            return False, NONE_RUNS
         if len(alive) > 1:
             return False, f"{len(alive)} jobs judge at once: cancel all but one: {', '.join(alive)}"
         job = flink.job(alive[0])
@@ -199,7 +200,7 @@ def upload(flink: FlinkRest, jar: Path, policy_text: str | None) -> str:
     if policy_text is None:
         return flink.upload(jar)
     with tempfile.TemporaryDirectory(prefix="job-") as folder:
-        carrying = jar_with_settings(
+        carrying = with_settings(
             jar, Path(folder) / f"{JOB_NAME}.jar", {"policy_text": policy_text}
         )
         return flink.upload(carrying)
