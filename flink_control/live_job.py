@@ -1,6 +1,7 @@
 """The live job on a session cluster: submitted, upgraded, stopped; one at a time, nothing lost."""
 
 import contextlib
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ _RUNNING_WITHIN_S: Final = 60.0
 _SLOT_WITHIN_S: Final = 10.0
 _POLL_S: Final = 0.1
 _JARS_KEPT: Final = 3
+_UPLOADED: Final = re.compile(rf"[0-9a-f-]{{36}}_{JOB_NAME}\.jar")
 
 Say = Callable[[str], None]
 
@@ -207,8 +209,11 @@ def upload(flink: FlinkRest, jar: Path, policy_text: str | None) -> str:
 
 
 def forget_old_jars(flink: FlinkRest, say: Say) -> None:
-    """Keeps the newest few of our uploaded jars: the last but one is what a roll-back runs."""
-    ours = [jar for jar in flink.jars() if str(jar["id"]).endswith(f"_{JOB_NAME}.jar")]
+    """Keeps the newest few that were uploaded: the last but one is what a roll-back runs.
+
+    The image's own, which is under another id, stays.
+    """
+    ours = [jar for jar in flink.jars() if _UPLOADED.fullmatch(str(jar["id"]))]
     for jar in ours[_JARS_KEPT:]:
         try:
             flink.delete_jar(str(jar["id"]))
