@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flink_control.jar import check_jar, with_settings
-from flink_control.rest import ENDED, FlinkError, FlinkRest
+from flink_control.rest import ENDED, FlinkError, FlinkRest, root_cause
 
 JOB_NAME: Final = "block-detector"
 POLICY_PARAMETER: Final = "detector.policy"
@@ -19,6 +19,7 @@ NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
 
 _RUNNING_WITHIN_S: Final = 60.0
 _SLOT_WITHIN_S: Final = 10.0
+_FAILS_FOR_S: Final = 15.0
 _POLL_S: Final = 0.1
 _JARS_KEPT: Final = 3
 _UPLOADED: Final = re.compile(rf"[0-9a-f-]{{36}}_{JOB_NAME}\.jar")
@@ -237,18 +238,18 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> None:
         job = flink.job(job_id)
         if job["state"] == "FINISHED" or _all_run(job):
             return
+        why = root_cause(flink.exceptions(job_id))
         if job["state"] in ENDED:
-            raise FlinkError(f"the job is {job['state']}: {flink.exceptions(job_id)}")
+            raise FlinkError(f"the job is {job['state']}: {why}")
+        if why and waited > _FAILS_FOR_S:
+            raise FlinkError(f"the job fails whenever it starts, and was cancelled: {why}")
         if waited > _SLOT_WITHIN_S and _waits_for_a_slot(flink, job):
             raise FlinkError(
                 "no slot became free for the job, which was cancelled: end another job, or start "
                 "another TaskManager"
             )
         time.sleep(_POLL_S)
-    raise FlinkError(
-        f"the job does not run after {_RUNNING_WITHIN_S:.0f} s and was cancelled: "
-        f"{flink.exceptions(job_id)}"
-    )
+    raise FlinkError(f"the job did not run after {waited:.0f} s and was cancelled")
 
 
 def _all_run(job: dict[str, Any]) -> bool:

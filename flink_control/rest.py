@@ -180,7 +180,8 @@ class FlinkRest:
 def root_cause(stack_trace: str) -> str:
     """The innermost cause that a Java stack trace names; in the job's own words if it refused."""
     if _REFUSED in stack_trace:
-        return stack_trace.split(_REFUSED, 1)[1].split("\n\tat ", 1)[0].strip()
+        words = stack_trace.split(_REFUSED, 1)[1]
+        return words.split("\n\tat ", 1)[0].split(f"\n{_CAUSE}", 1)[0].strip()
     cause = stack_trace.rsplit(_CAUSE, 1)[-1].split("\n\tat ", 1)[0].strip()
     cause = cause.removeprefix("<Exception on server side:").strip()
     name, separator, message = cause.partition(": ")
