@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tools.stack import processes
+from tools.stack import processes, supervisor
 from tools.stack.layout import ROOT
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(60)]
@@ -165,3 +165,18 @@ def test_stranger_with_the_same_id_is_left_alone() -> None:
 
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_log_that_grew_large_is_set_aside_while_its_part_goes_on_writing(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    with log.open("ab", buffering=0) as writing:
+        writing.write(b"old " * 10)
+        supervisor.bound_logs(tmp_path, limit_bytes=40)
+        assert not (tmp_path / "part.log.1").exists()
+
+        writing.write(b"!")
+        supervisor.bound_logs(tmp_path, limit_bytes=40)
+        writing.write(b"new")
+
+    assert log.read_bytes() == b"new"
+    assert (tmp_path / "part.log.1").read_bytes() == b"old " * 10 + b"!"
