@@ -22,6 +22,7 @@ _RUNNING_WITHIN_S: Final = 60.0
 _UPGRADED_WITHIN_S: Final = 600.0
 _SLOT_WITHIN_S: Final = 10.0
 _FAILS_FOR_S: Final = 15.0
+_NO_SLOT: Final = "NoResourceAvailableException"
 _POLL_S: Final = 0.1
 _JARS_KEPT: Final = 3
 _UPLOADED: Final = re.compile(rf"[0-9a-f-]{{36}}_{JOB_NAME}\.jar")
@@ -246,13 +247,14 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
         why = root_cause(flink.exceptions(job_id))
         if job["state"] in ENDED:
             raise FlinkError(f"the job is {job['state']}: {why}")
-        if why and waited > _FAILS_FOR_S:
-            raise FlinkError(f"the job fails whenever it starts, and was cancelled: {why}")
-        if waited > _SLOT_WITHIN_S and _waits_for_a_slot(flink, job):
+        starved = why.startswith(_NO_SLOT) or _waits_for_a_slot(flink, job)
+        if waited > _SLOT_WITHIN_S and starved:
             raise FlinkError(
                 "no slot became free for the job, which was cancelled: end another job, or start "
                 "another TaskManager"
             )
+        if why and waited > _FAILS_FOR_S:
+            raise FlinkError(f"the job fails whenever it starts, and was cancelled: {why}")
         time.sleep(_POLL_S)
     raise FlinkError(f"the job did not run after {waited:.0f} s and was cancelled")
 
