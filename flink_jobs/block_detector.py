@@ -16,11 +16,13 @@ from pyflink.java_gateway import get_gateway
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import attempts_source, preflight
+from flink_jobs.kafka_tables import access_sql, client_properties
 from flink_jobs.lifecycle import BlockLifecycle, RedisTarget
 from flink_jobs.pipeline import block_events, commands_sql
 from flink_jobs.resources import resource
 from flink_jobs.rules_sql import ATTEMPTS
 from flink_jobs.settings import Settings, load_settings
+from login_blocking.complaints import complaints
 from login_blocking.policy_file import PolicyError, parse_policy
 
 _COMMANDS_IDLE_MS: Final = 1_000
@@ -39,7 +41,7 @@ def run(settings: Settings) -> None:
     policy = parse_policy(policy_text)
     replaced = submitted_with.get(_REPLACES)
     if settings.preflight:
-        kafka = {"bootstrap.servers": settings.kafka_bootstrap}
+        kafka = client_properties(settings.kafka())
         preflight.check(environment, settings.job_name, kafka, settings.topics(), replaced)
     _tell(environment, policy_text, submitted_with)
     tables = StreamTableEnvironment.create(environment)
@@ -124,7 +126,7 @@ def commands_table(settings: Settings) -> str:
 CREATE TEMPORARY TABLE block_commands (`value` STRING) WITH (
   'connector' = 'kafka',
   'topic' = '{settings.commands_topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'properties.group.id' = '{settings.job_name}',
   'properties.auto.offset.reset' = 'earliest',
   'scan.startup.mode' = '{start}',
@@ -141,7 +143,7 @@ CREATE TEMPORARY TABLE rejected_attempts (
 ) WITH (
   'connector' = 'kafka',
   'topic' = '{topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'key.format' = 'raw',
   'key.fields' = 'record_key',
   'value.format' = 'raw',
@@ -169,7 +171,7 @@ def events_table(settings: Settings) -> str:
 CREATE TEMPORARY TABLE block_events (subject STRING, event STRING) WITH (
   'connector' = 'kafka',
   'topic' = '{settings.events_topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'properties.linger.ms' = '0',
   'key.format' = 'raw',
   'key.fields' = 'subject',
@@ -182,7 +184,9 @@ def main() -> int:
     """Runs with the settings at hand; on an error writes it where the launcher looks for it."""
     try:
         run(load_settings())
-    except (PolicyError, ValidationError, ValueError, OSError) as error:
+    except ValidationError as error:
+        return _report("\n".join(complaints(error, "DETECTOR_")))
+    except (PolicyError, ValueError, OSError) as error:
         return _report(f"{type(error).__name__}: {error}")
     except preflight.TrialOverError:
         return 1  # so Flink wants a program to end of which it only wants the plan

@@ -178,8 +178,8 @@ def _check_kafka(properties: Mapping[str, str], topics: list[str]) -> None:
             admin.close(jvm.java.time.Duration.ofSeconds(1))
     except Py4JJavaError as error:
         raise RefusedError(
-            f"Kafka does not answer at {servers} ({root_cause(error)}): start it, or set "
-            "DETECTOR_KAFKA_BOOTSTRAP to where it is"
+            f"Kafka does not answer at {servers} ({root_cause(error)}): start it, or put "
+            "DETECTOR_KAFKA_BOOTSTRAP and the settings beside it right"
         ) from error
     missing = [topic for topic in topics if topic not in there]
     if missing:
