@@ -162,9 +162,7 @@ def create(state_dir: Path, ports: Ports, policy_file: Path) -> Stack:
     if stack_file.exists():
         before = json.loads(stack_file.read_text())
         max_parallelism = before.get("max_parallelism", _MAX_PARALLELISM_BEFORE)
-    stack_file.write_text(
-        json.dumps({"ports": asdict(ports), "max_parallelism": max_parallelism})
-    )
+    stack_file.write_text(json.dumps({"ports": asdict(ports), "max_parallelism": max_parallelism}))
     stack = load(state_dir)
     choose_policy(stack, policy_file.read_text(encoding="utf-8"))
     return stack
