@@ -23,12 +23,12 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from flink_control.rest import ENDED, FlinkError, FlinkRest
 from login_blocking.attempts import Attempt
 from login_blocking.commands import Command
 from login_blocking.events import BlockEvent, EventKind
 from login_blocking.events import decode as decode_event
 from login_blocking.policy_file import PolicyError, parse_policy
-from tools.flink_rest import ENDED, FlinkError, FlinkRest
 from tools.recordings import RecordingError, read_recording
 from tools.stack import job, layout, topics
 from tools.stack.layout import ROOT, NoStackError, Stack

@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from flink_control.rest import FlinkError
 from flink_jobs.rules_sql import state_name
 from login_blocking.policy import Policy
 from login_blocking.policy_file import PolicyError, parse_policy
-from tools.flink_rest import FlinkError
 from tools.replay import policy_file
 from tools.stack import job, layout
 from tools.stack.layout import NoStackError, Stack

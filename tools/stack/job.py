@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Final
 
-from tools.flink_rest import ENDED, FlinkError, FlinkRest
+from flink_control.rest import ENDED, FlinkError, FlinkRest
 from tools.stack.layout import LOCAL, Stack
 
 JAR: Final = LOCAL / "launcher" / "block-detector.jar"
