@@ -57,7 +57,13 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
     while time.monotonic() < deadline and flink.slots_available() == 0:
         time.sleep(0.5)
     policy = None if arguments.policy is None else arguments.policy.read_text(encoding="utf-8")
-    submitted = live_job.submit(flink, arguments.jar, policy_text=policy, snapshot=arguments.from_)
+    snapshot, snapshots = arguments.from_, None
+    if arguments.checkpoints is not None:
+        snapshots = Snapshots(arguments.checkpoints)
+        snapshot = snapshot or live_job.remembered_snapshot(flink) or snapshots.newest()
+    submitted = live_job.submit(flink, arguments.jar, policy_text=policy, snapshot=snapshot)
+    if snapshots is not None:
+        snapshots.remember(submitted.job_id, submitted.snapshot)
     if not submitted.fresh:
         print(f"job {submitted.job_id} already runs")
     else:
@@ -102,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--wait", type=float, default=0.0, metavar="SECONDS",
                 help="for a JobManager that answers and a free slot",
+            )  # fmt: skip
+            command.add_argument(
+                "--checkpoints", type=Path, metavar="DIR",
+                help="Flink's checkpoint folder: begin from the newest there that keep has noted",
             )  # fmt: skip
         if name == "keep":
             command.add_argument(
