@@ -266,5 +266,3 @@ def _env_file(environment: Mapping[str, str]) -> Iterator[Path]:
         with os.fdopen(descriptor, "w") as opened:
             opened.writelines(f"{name}={value}\n" for name, value in environment.items())
         yield file
-
-
