@@ -1,6 +1,7 @@
 """The live job on a session cluster: submitted, upgraded, stopped; one at a time, nothing lost."""
 
 import contextlib
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -8,17 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from flink_control.jar import check_jar, jar_with_settings
+from flink_control.jar import check_jar, with_settings
 from flink_control.rest import ENDED, FlinkError, FlinkRest
 
 JOB_NAME: Final = "block-detector"
 POLICY_PARAMETER: Final = "detector.policy"
 JAR_PARAMETER: Final = "detector.jar"
+NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
 
 _RUNNING_WITHIN_S: Final = 60.0
 _SLOT_WITHIN_S: Final = 10.0
 _POLL_S: Final = 0.1
 _JARS_KEPT: Final = 3
+_UPLOADED: Final = re.compile(rf"[0-9a-f-]{{36}}_{JOB_NAME}\.jar")
 
 Say = Callable[[str], None]
 
@@ -107,7 +110,7 @@ def upgrade(
     check_jar(jar)
     job_id = only(flink)
     if job_id is None:
-        raise FlinkError(f"no job named {JOB_NAME} runs: submit one in place of an upgrade")
+        raise FlinkError(f"{NONE_RUNS}: submit one in place of an upgrade")
     before = flink.parameters(job_id)
     jar_id = upload(flink, jar, policy_text)
     try:
@@ -157,7 +160,7 @@ def savepoint(flink: FlinkRest) -> str:
     """Writes a savepoint of the live job, which goes on; its path."""
     job_id = only(flink)
     if job_id is None:
-        raise FlinkError(f"no job named {JOB_NAME} runs: there is nothing to save")
+        raise FlinkError(f"{NONE_RUNS}: there is nothing to save")
     return flink.savepoint(job_id)
 
 
@@ -172,7 +175,7 @@ def health(flink: FlinkRest) -> tuple[bool, str]:
     try:
         alive = flink.alive(JOB_NAME)
         if not alive:
-            return False, f"no job named {JOB_NAME} runs"
+            return False, NONE_RUNS
         if len(alive) > 1:
             return False, f"{len(alive)} jobs judge at once: cancel all but one: {', '.join(alive)}"
         job = flink.job(alive[0])
@@ -199,15 +202,18 @@ def upload(flink: FlinkRest, jar: Path, policy_text: str | None) -> str:
     if policy_text is None:
         return flink.upload(jar)
     with tempfile.TemporaryDirectory(prefix="job-") as folder:
-        carrying = jar_with_settings(
+        carrying = with_settings(
             jar, Path(folder) / f"{JOB_NAME}.jar", {"policy_text": policy_text}
         )
         return flink.upload(carrying)
 
 
 def forget_old_jars(flink: FlinkRest, say: Say) -> None:
-    """Keeps the newest few of our uploaded jars: the last but one is what a roll-back runs."""
-    ours = [jar for jar in flink.jars() if str(jar["id"]).endswith(f"_{JOB_NAME}.jar")]
+    """Keeps the newest few that were uploaded: the last but one is what a roll-back runs.
+
+    The image's own, which is under another id, stays.
+    """
+    ours = [jar for jar in flink.jars() if _UPLOADED.fullmatch(str(jar["id"]))]
     for jar in ours[_JARS_KEPT:]:
         try:
             flink.delete_jar(str(jar["id"]))
