@@ -15,11 +15,13 @@ from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import attempts_source, preflight
+from flink_jobs.kafka_tables import access_sql
 from flink_jobs.lifecycle import BlockLifecycle, RedisTarget
 from flink_jobs.pipeline import block_events, commands_sql
 from flink_jobs.resources import resource
 from flink_jobs.rules_sql import ATTEMPTS
 from flink_jobs.settings import Settings, load_settings
+from login_blocking.complaints import complaints
 from login_blocking.policy_file import PolicyError, parse_policy
 
 _COMMANDS_IDLE_MS: Final = 1_000
@@ -106,7 +108,7 @@ def commands_table(settings: Settings) -> str:
 CREATE TEMPORARY TABLE block_commands (`value` STRING) WITH (
   'connector' = 'kafka',
   'topic' = '{settings.commands_topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'properties.group.id' = '{settings.job_name}',
   'properties.auto.offset.reset' = 'earliest',
   'scan.startup.mode' = '{start}',
@@ -123,7 +125,7 @@ CREATE TEMPORARY TABLE rejected_attempts (
 ) WITH (
   'connector' = 'kafka',
   'topic' = '{topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'key.format' = 'raw',
   'key.fields' = 'record_key',
   'value.format' = 'raw',
@@ -151,7 +153,7 @@ def events_table(settings: Settings) -> str:
 CREATE TEMPORARY TABLE block_events (subject STRING, event STRING) WITH (
   'connector' = 'kafka',
   'topic' = '{settings.events_topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'properties.linger.ms' = '0',
   'key.format' = 'raw',
   'key.fields' = 'subject',
@@ -164,7 +166,9 @@ def main() -> int:
     """Runs with the settings at hand; on an error writes it where the launcher looks for it."""
     try:
         run(load_settings())
-    except (PolicyError, ValidationError, ValueError, OSError) as error:
+    except ValidationError as error:
+        return _report("\n".join(complaints(error, "DETECTOR_")))
+    except (PolicyError, ValueError, OSError) as error:
         return _report(f"{type(error).__name__}: {error}")
     except preflight.TrialOverError:
         return 1  # so Flink wants a program to end of which it only wants the plan

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flink_jobs.resources import optional_resource, resource
+from login_blocking.kafka_access import KafkaSettings
 from login_blocking.names import (
     BLOCK_COMMANDS,
     BLOCK_EVENTS,
@@ -20,13 +21,14 @@ from login_blocking.names import (
 )
 
 
-class Settings(BaseSettings):
+class Settings(KafkaSettings, BaseSettings):
     """What to read, where to write. README's table explains each."""
 
-    model_config = SettingsConfigDict(env_prefix="DETECTOR_", env_file=None, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="DETECTOR_", env_file=None, extra="forbid", hide_input_in_errors=True
+    )
 
     job_name: str = "block-detector"
-    kafka_bootstrap: str
     attempts_topic: str = LOGIN_ATTEMPTS
     rejected_topic: str | None = LOGIN_ATTEMPTS_REJECTED
     """None: drop what is no attempt; for history, whose reader has refused it before."""
