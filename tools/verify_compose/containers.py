@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -64,37 +65,41 @@ def run_arguments(
     """`podman run` of one service; secrets go by the file, not by the command line."""
     arguments = ["run", "--detach", "--name", f"{prefix}{service.name}"]
     arguments += ["--env-file", str(env_file), "--log-driver", "k8s-file"]
+    arguments += ["--restart", service.restart, "--stop-timeout", f"{service.stop_within_s:.0f}"]
+    arguments += _confinement(service)
     for network in service.networks:
         arguments += ["--network", f"{prefix}{network}:ip={addresses.of(service.name, network)}"]
     for name, address in sorted(addresses.seen_from(service.name).items()):
         arguments += ["--add-host", f"{name}:{address}"]
-    if service.user:
-        arguments += ["--user", service.user]
+    for port in service.ports:
+        arguments += ["--publish", f"{port.host_ip}:{port.published}:{port.target}"]
+    for tmpfs in service.tmpfs:
+        arguments += ["--tmpfs", tmpfs_as_docker(tmpfs)]
+    for mount in service.mounts:
+        arguments += ["--volume", _volume(mount, prefix)]
+    arguments += _health(service)
+    if service.entrypoint is not None:
+        arguments += ["--entrypoint", json.dumps(service.entrypoint)]
+    return [*arguments, image, *(service.command or ())]
+
+
+def _confinement(service: Service) -> list[str]:
+    arguments = ["--user", service.user] if service.user else []
     if service.read_only:
         # Podman's own additions off: Docker gives no writable /run or /var/tmp either.
         arguments += ["--read-only", "--read-only-tmpfs=false"]
     arguments += [f"--cap-drop={name.lower()}" for name in service.cap_drop]
     for option in service.security_opt:
         arguments += ["--security-opt", option.removesuffix(":true")]
-    for tmpfs in service.tmpfs:
-        arguments += ["--tmpfs", tmpfs_as_docker(tmpfs)]
-    for mount in service.mounts:
-        arguments += ["--volume", _volume(mount, prefix)]
-    for port in service.ports:
-        arguments += ["--publish", f"{port.host_ip}:{port.published}:{port.target}"]
-    if service.memory is not None:
-        arguments += ["--memory", str(service.memory)]
-    if service.shared_memory is not None:
-        arguments += ["--shm-size", str(service.shared_memory)]
-    if service.pids is not None:
-        arguments += ["--pids-limit", str(service.pids)]
-    arguments += ["--restart", service.restart, "--stop-timeout", f"{service.stop_within_s:.0f}"]
+    for limit, given in (
+        ("--memory", service.memory),
+        ("--shm-size", service.shared_memory),
+        ("--pids-limit", service.pids),
+    ):
+        arguments += [] if given is None else [limit, str(given)]
     if service.init and shutil.which("catatonit"):
         arguments += ["--init"]
-    arguments += _health(service)
-    if service.entrypoint is not None:
-        arguments += ["--entrypoint", json.dumps(service.entrypoint)]
-    return [*arguments, image, *(service.command or ())]
+    return arguments
 
 
 def tmpfs_as_docker(tmpfs: str) -> str:
@@ -178,7 +183,7 @@ class Podman:
         return None
 
     def state(self, service: Service) -> dict[str, Any]:
-        """`Status`, `Pid`, `ExitCode`, …"""
+        """What podman knows of it: `Status`, `Pid`, `ExitCode` and more."""
         state: dict[str, Any] = json.loads(
             self.call("inspect", "--format", "{{json .State}}", self.prefix + service.name)
         )
@@ -250,11 +255,9 @@ class Podman:
 
 def can_reach(pid: int, address: IPv4Address, port: int, within_s: float = 1.0) -> bool:
     """Whether a TCP connection from a container's network gets through: its tools do not matter."""
-    code = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))"
-    command = ["nsenter", f"--net=/proc/{pid}/ns/net", "python3", "-c", code]
-    done = subprocess.run(
-        [*command, str(address), str(port), str(within_s)], check=False, capture_output=True
-    )
+    code = f"import socket; socket.create_connection(('{address}', {port}), {within_s})"
+    command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True)
     return done.returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""What is proved of the running services, one function each; NotProvedError says what did not hold."""
+"""What is proved of the running services; NotProvedError says what did not hold."""
 
 import os
 import signal
@@ -121,7 +121,8 @@ def confined(running: Running) -> str:
         _must(rights == {""}, f"{service.name} has capabilities")
         _must(status["NoNewPrivs"].strip() == "1", f"{service.name} may gain privileges")
         _must(root.split(",")[0] == "ro", f"{service.name} can write its root file system")
-    return f"{len(running.lasting())} services: not root, no capability, nothing to gain, root read-only"
+    count = len(running.lasting())
+    return f"{count} services: not root, no capability, none to gain, root file system read-only"
 
 
 def reachable(running: Running) -> str:
@@ -319,6 +320,6 @@ def _until(holds: Callable[[], bool], within_s: float, otherwise: str) -> None:
         time.sleep(0.3)
 
 
-def _must(holds: bool, otherwise: str) -> None:
+def _must(holds: object, otherwise: str) -> None:
     if not holds:
         raise NotProvedError(otherwise)
