@@ -16,6 +16,7 @@ from tools import demo
 from tools.verify_compose.containers import Addresses, Podman, can_reach
 from tools.verify_compose.rendered import Project, Service
 
+_ASKED_EVERY_S: Final = 1.0
 # Far more than it takes: a busy machine must not decide.
 _STARTED_WITHIN_S: Final = 900.0
 _DONE_WITHIN_S: Final = 300.0
@@ -93,7 +94,7 @@ def _bring_up(running: Running, start: Callable[[Service], None]) -> str:
         if time.monotonic() - began > _STARTED_WITHIN_S:
             told = "\n".join(f"{it.name}:\n{running.podman.logs(it)}" for it in started)
             raise NotProvedError(f"not all are up after {_STARTED_WITHIN_S:.0f} s\n{told}")
-        time.sleep(0.2)
+        time.sleep(_ASKED_EVERY_S)
     return f"all healthy after {time.monotonic() - began:.0f} s"
 
 
@@ -121,9 +122,7 @@ def steps_again(running: Running) -> str:
     for service in running.services():
         if service.once:
             running.podman.again(service)
-            _until(
-                lambda: _is_as_wanted(running, service), _DONE_WITHIN_S, f"{service.name}: no end"
-            )
+            _await(running, service)
             told.append(running.podman.logs(service, 1))
     if running.flink().alive(JOB_NAME) != before:
         raise NotProvedError("another job runs after the second submission")
@@ -212,7 +211,7 @@ def redis_keeps(running: Running, attacked: str) -> str:
     redis = running.project.services["redis"]
     took_s = running.podman.stop(redis)
     running.podman.again(redis)
-    _until(lambda: _is_as_wanted(running, redis), _STARTED_WITHIN_S, "Redis is not healthy")
+    _await(running, redis)
     _until(lambda: attacked in _blocked(running), _LISTED_WITHIN_S, f"{attacked} is not listed")
     return f"stopped in {took_s:.1f} s; the block is listed again by Redis' own file"
 
@@ -285,6 +284,10 @@ def scraped(running: Running) -> str:
         lambda: _safely(lambda: set(targets().values()) == {"up"}), 90.0, "not all targets are up"
     )
     return ", ".join(sorted(targets()))
+
+
+def _await(running: Running, service: Service) -> None:
+    _until(lambda: _is_as_wanted(running, service), _DONE_WITHIN_S, f"{service.name} is not ready")
 
 
 def _one_job_runs(running: Running, other_than: str = "") -> bool:
