@@ -28,18 +28,16 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def make_stand_ins(engine: Engine, bases: dict[str, str]) -> dict[str, str]:
-    """Makes what is missing; from the build argument of each base to the stand-in's name."""
+    """Makes what is missing or has changed; from each base's build argument to the stand-in's name."""
     names = {argument: engine.local(image) for argument, image in bases.items()}
     python, maven, flink = (names[f"{part}_IMAGE"] for part in ("PYTHON", "MAVEN", "FLINK"))
     if not engine.has(python):
         _say(f"{python}: Debian with Python {_PYTHON}, by debootstrap (2 minutes)")
         _make_python(engine, python)
-    if not engine.has(maven):
-        _say(f"{maven}: Debian's JDK 17 and Maven")
-        _make(engine, "maven", maven, {"DEBIAN_WITH_PYTHON": python}, [])
-    if not engine.has(flink):
-        _say(f"{flink}: Flink of PyPI's apache-flink")
-        _make(engine, "flink", flink, {"DEBIAN_WITH_JDK": maven}, [f"{_wheel()}:/wheel:ro"])
+    _say(f"{maven}: Debian's JDK 17 and Maven")
+    _make(engine, "maven", maven, {"DEBIAN_WITH_PYTHON": python}, [])
+    _say(f"{flink}: Flink of PyPI's apache-flink")
+    _make(engine, "flink", flink, {"DEBIAN_WITH_JDK": maven}, [f"{_wheel()}:/wheel:ro"])
     return names
 
 
