@@ -122,3 +122,10 @@ e2e: setup ## Only the whole stack, on free ports of its own
 lock: setup ## Write down what is installed as constraints.txt
 	@{ echo '# What pip may choose, direct and transitive, for every install of this project. Renew: make lock'; \
 	  .local/venv/bin/pip freeze --exclude-editable; } > constraints.txt
+
+.PHONY: env verify-compose
+env: ## Random secrets for docker compose in .env; none that is there is changed
+	@sh tools/make-env
+
+verify-compose: setup ## docker-compose.yml run by podman as it stands, and what that proves: [OPTIONS=…]
+	@$(PYTHON) -m tools.verify_compose $(OPTIONS)
