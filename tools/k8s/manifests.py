@@ -104,7 +104,8 @@ def _flink_pods(it: Manifest) -> Iterator[Pod]:
         spec = merged(common["spec"], own.get("podTemplate", {}).get("spec", {}))
         main = spec["containers"][0]
         main["image"] = it["spec"]["image"]
-        size = {"cpu": str(own["resource"]["cpu"]), "memory": own["resource"]["memory"]}
+        memory = f"{mebibytes(own['resource']['memory'])}Mi"
+        size = {"cpu": str(own["resource"]["cpu"]), "memory": memory}
         main["resources"] = {"requests": size, "limits": size}
         spec["serviceAccountName"] = it["spec"]["serviceAccount"]
         labels = {
@@ -114,6 +115,14 @@ def _flink_pods(it: Manifest) -> Iterator[Pod]:
             "type": "flink-native-kubernetes",
         }
         yield Pod(it, labels, spec)
+
+
+def mebibytes(flink_memory: str) -> int:
+    """A memory size in Flink's words, `2g` or `1600m`; ValueError for other ones."""
+    number, unit = flink_memory[:-1], flink_memory[-1]
+    if unit not in "mg":
+        raise ValueError(f"{flink_memory}: write 1600m or 2g")
+    return int(number) * (1024 if unit == "g" else 1)
 
 
 def merged(one: Any, other: Any) -> Any:  # noqa: ANN401 — any YAML
