@@ -2,9 +2,12 @@
 PYTHON := .local/venv/bin/python
 POLICY ?= policies/default.yaml
 OUT ?=
+CHOSEN_POLICY = $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+CONTROL = FLINK_URL=$(or $(FLINK),http://127.0.0.1:$(or $(STACK_PORT_FLINK),8081)) $(PYTHON) -m flink_control
+JAR_AND_POLICY = --jar .local/launcher/block-detector.jar $(CHOSEN_POLICY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,8 +37,14 @@ backtest: setup ## A policy tried on history: DATA=file POLICY=name-or-file [AGA
 replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-file [OUT=file]
 	@$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
 
-upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file]
-	@$(PYTHON) -m tools.upgrade $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file] [FLINK=url]
+	@$(if $(FLINK),$(CONTROL) upgrade $(JAR_AND_POLICY),$(PYTHON) -m tools.upgrade $(CHOSEN_POLICY))
+
+submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=file] [FROM=savepoint]
+	@$(CONTROL) submit $(JAR_AND_POLICY) $(if $(FROM),--from $(FROM))
+
+savepoint: setup ## Write a savepoint of the live job, which goes on, by REST: [FLINK=url]
+	@$(CONTROL) savepoint
 
 check-policy: setup ## The rules of a policy in words, or all that is wrong in it: POLICY=name-or-file
 	@$(PYTHON) -m tools.policy check $(POLICY)

@@ -25,6 +25,9 @@ class Ports:
     redis: int = 16379
     postgres: int = 15432
     flink_rpc: int = 16123
+    # Flink's reporter listens on every address of the machine, so by default it does not: 0.
+    flink_metrics: int = 0
+    flink_taskmanager_metrics: int = 0
 
     @classmethod
     def from_environment(cls) -> "Ports":

@@ -129,6 +129,7 @@ def _write_flink_home(stack: Stack) -> None:
         *python_jars,
     ]:
         (home / "lib" / jar.name).symlink_to(jar)
+    (home / "plugins" / "metrics-prometheus").symlink_to(wheel / "plugins" / "metrics-prometheus")
     (home / "opt").symlink_to(wheel / "opt")
     (home / "bin").symlink_to(wheel / "bin")
     shutil.copy(wheel / "conf" / "log4j-console.properties", home / "conf")
@@ -178,6 +179,17 @@ def _flink(stack: Stack) -> dict[str, Any]:
         "web.upload.dir": str(data / "uploads"),
         "io.tmp.dirs": str(data / "tmp"),
     }
+
+
+def metrics_options(port: int) -> list[str]:
+    """What a Flink process takes to show its metrics to Prometheus on a port; 0: it shows none."""
+    if not port:
+        return []
+    reporter = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
+    return [
+        "-D", f"metrics.reporter.prom.factory.class={reporter}",
+        "-D", f"metrics.reporter.prom.port={port}",
+    ]  # fmt: skip
 
 
 def flink_environment(stack: Stack) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
-from tools.flink_rest import FlinkError
+from flink_control.rest import FlinkError
 from tools.stack import job, processes
 from tools.stack.layout import Stack
 from tools.stack.parts import Part, log_file

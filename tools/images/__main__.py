@@ -1,0 +1,79 @@
+"""`python -m tools.images build|verify|sbom`: see docs/images.md."""
+
+import argparse
+import subprocess
+import sys
+import tomllib
+from typing import Final
+
+from tools.images import stand_ins
+from tools.images.engine import Engine, EngineError, certificate_volumes, find_engine
+from tools.stack.layout import ROOT
+
+FOLDERS: Final = {"login-api": "login_api", "blocked-api": "blocked_api", "flink": "flink_jobs"}
+"""Image → folder of its Dockerfile."""
+BASES: Final = {
+    "PYTHON_IMAGE": "python:3.11-slim-bookworm",
+    "MAVEN_IMAGE": "maven:3.9-eclipse-temurin-17",
+    "FLINK_IMAGE": "flink:2.2.1-java17",
+}
+"""Build argument → the public image that it is by default in the Dockerfiles."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 1 with a message if something cannot be done."""
+    parser = argparse.ArgumentParser(prog="tools.images", description=__doc__)
+    parser.add_argument("what", choices=["build", "verify", "sbom"])
+    parser.add_argument("images", nargs="*", help=f"of {', '.join(FOLDERS)}; none: all")
+    parser.add_argument("--stand-in", action="store_true", help="do not ask for public bases")
+    given = parser.parse_args(arguments)
+    try:
+        engine = find_engine()
+        build(engine, given.images or list(FOLDERS), stand_in=given.stand_in)
+    except EngineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def version() -> str:
+    """The project's, which is the images' tag."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
+
+
+def tag(image: str) -> str:
+    """Name and version, without a registry: `login-blocking/login-api:0.1.0`."""
+    return f"login-blocking/{image}:{version()}"
+
+
+def build(engine: Engine, images: list[str], *, stand_in: bool) -> None:
+    """Builds images, on public bases where they can be had."""
+    bases = _bases(engine, stand_in=stand_in)
+    arguments = {"VERSION": version(), "REVISION": _revision(), **bases}
+    for image in images:
+        print(f"· {tag(image)}", flush=True)
+        engine.build_image(
+            ROOT / FOLDERS[image] / "Dockerfile", ROOT, engine.local(tag(image)), arguments,
+            certificate_volumes(java=image == "flink"),
+        )  # fmt: skip
+
+
+def _bases(engine: Engine, *, stand_in: bool) -> dict[str, str]:
+    if not stand_in and all(engine.can_pull(image) for image in BASES.values()):
+        print(f"Building with {engine.name} on the public bases")
+        return {}
+    print(f"Building with {engine.name} on stand-in bases: no registry gives the public ones")
+    return stand_ins.make_stand_ins(engine, BASES)
+
+
+def _revision() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=ROOT, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+# In place of flink:2.2.1-java17 where no registry can be reached: Flink as PyPI's apache-flink has it (mounted
+# at /wheel), a Java of Debian's modules, and an entrypoint in our own words.
+ARG DEBIAN_WITH_JDK
+# hadolint ignore=DL3006
+FROM ${DEBIAN_WITH_JDK}
+RUN mkdir -p /opt/java /opt/flink/log /opt/flink/licenses \
+ && jlink --add-modules ALL-MODULE-PATH --no-header-files --no-man-pages --output /opt/java/openjdk \
+ && cp -L /etc/ssl/certs/java/cacerts /opt/java/openjdk/lib/security/cacerts \
+ && cp -r /wheel/bin /wheel/conf /wheel/lib /wheel/opt /wheel/plugins /opt/flink/ \
+ && touch /opt/flink/LICENSE /opt/flink/NOTICE \
+ && chmod a+x /opt/flink/bin/* \
+ && groupadd --system --gid 9999 flink \
+ && useradd --system --home-dir /opt/flink --uid 9999 --gid 9999 flink \
+ && chown -R 9999:9999 /opt/flink
+COPY --chmod=0755 flink-entrypoint.sh /docker-entrypoint.sh
+ENV FLINK_HOME=/opt/flink JAVA_HOME=/opt/java/openjdk PATH=/opt/flink/bin:/opt/java/openjdk/bin:$PATH
+ENTRYPOINT ["/docker-entrypoint.sh"]
+CMD ["help"]
+LABEL login-blocking.stand-in=flink

@@ -1,0 +1,1 @@
+"""Runs docker-compose.yml, as compose renders it, with podman: on a machine without Docker's engine."""
