@@ -155,6 +155,7 @@ def _flink(stack: Stack) -> dict[str, Any]:
         # One slot for the live job, one for a replay beside it.
         "taskmanager.numberOfTaskSlots": 2,
         "parallelism.default": 1,
+        "pipeline.max-parallelism": stack.max_parallelism,
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "env.java.opts.taskmanager": "-XX:+UseParallelGC",
         "cluster.intercept-user-system-exit": "THROW",
