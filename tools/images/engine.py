@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+_SETTINGS: Final = {
+    "pip": (Path.home() / ".config/pip/pip.conf", Path("/etc/pip.conf")),
+    "maven": (Path.home() / ".m2/settings.xml",),
+}
+"""Where this machine says which index, mirror and password to use: lent to a build, kept in no layer."""
 _JAVA_CERTIFICATES: Final = Path("/etc/ssl/certs/java/cacerts")
 
 
@@ -56,6 +61,9 @@ class Engine:
         command = [*self.build, "--file", str(dockerfile), "--tag", tag]
         for name, value in arguments.items():
             command += ["--build-arg", f"{name}={value}"]
+        for name, places in _SETTINGS.items():
+            found = next((place for place in places if place.is_file()), None)
+            command += ["--secret", f"id={name},src={found}"] if found else []
         for volume in volumes if self.name == "podman" else ():
             command += ["--volume", volume]
         if subprocess.run([*command, str(context)], check=False).returncode:

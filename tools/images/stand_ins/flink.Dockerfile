@@ -9,8 +9,8 @@ RUN mkdir -p /opt/java /opt/flink/log /opt/flink/licenses \
  && cp -r /wheel/bin /wheel/conf /wheel/lib /wheel/opt /wheel/plugins /opt/flink/ \
  && touch /opt/flink/LICENSE /opt/flink/NOTICE \
  && chmod a+x /opt/flink/bin/* \
- && groupadd --system --gid 9999 flink \
- && useradd --system --home-dir /opt/flink --uid 9999 --gid 9999 flink \
+ && groupadd --gid 9999 flink \
+ && useradd --home-dir /opt/flink --uid 9999 --gid 9999 flink \
  && chown -R 9999:9999 /opt/flink
 COPY --chmod=0755 flink-entrypoint.sh /docker-entrypoint.sh
 ENV FLINK_HOME=/opt/flink JAVA_HOME=/opt/java/openjdk PATH=/opt/flink/bin:/opt/java/openjdk/bin:$PATH

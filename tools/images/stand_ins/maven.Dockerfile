@@ -3,7 +3,7 @@ ARG DEBIAN_WITH_PYTHON
 # hadolint ignore=DL3006
 FROM ${DEBIAN_WITH_PYTHON}
 # hadolint ignore=DL3008
-RUN apt-get update \
- && apt-get install --yes --no-install-recommends maven openjdk-17-jdk-headless libjemalloc-dev \
+RUN apt-get -qq update \
+ && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends maven openjdk-17-jdk-headless libjemalloc-dev \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
 LABEL login-blocking.stand-in=maven
