@@ -7,7 +7,7 @@ CONTROL = FLINK_URL=$(or $(FLINK),http://127.0.0.1:$(or $(STACK_PORT_FLINK),8081
 JAR_AND_POLICY = --jar .local/launcher/block-detector.jar $(CHOSEN_POLICY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
+.PHONY: k8s-secrets k8s-files verify-k8s help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -119,3 +119,12 @@ e2e: setup ## Only the whole stack, on free ports of its own
 lock: setup ## Write down what is installed as constraints.txt
 	@{ echo '# What pip may choose, direct and transitive, for every install of this project. Renew: make lock'; \
 	  .local/venv/bin/pip freeze --exclude-editable; } > constraints.txt
+
+k8s-secrets: ## Random passwords for k8s/overlays/dev, where none are yet
+	@sh tools/make-env k8s/overlays/dev/secrets.env
+
+k8s-files: setup ## Renew the copies that k8s/ holds of files elsewhere
+	@$(PYTHON) -m tools.k8s.copies
+
+verify-k8s: setup ## Every overlay on a real API server: applied twice, pods admitted, Flink's rights: [KUBECONFIG=file] [KUBE_BIN=folder]
+	@$(PYTHON) -m tools.k8s.verify

@@ -1,1 +1,1 @@
-"""Kubernetes: secrets for the overlays, copies that kustomize needs, and proofs that the manifests hold."""
+"""Kubernetes: copies that kustomize needs, and proofs that the manifests hold."""

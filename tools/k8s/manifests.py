@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import yaml
 
-from tools.k8s import secrets
 from tools.stack.layout import LOCAL, ROOT
 
 K8S: Final = ROOT / "k8s"
@@ -66,7 +65,8 @@ def kubectl() -> str:
 def copy_with_secrets(target: Path) -> Path:
     """A copy of k8s/ that can be rendered: with made-up secrets, whatever the checkout has."""
     shutil.copytree(K8S, target, ignore=shutil.ignore_patterns("secrets.env"))
-    secrets.write(target / "overlays" / "dev" / "secrets.env")
+    made = target / "overlays" / "dev" / "secrets.env"
+    subprocess.run(["sh", ROOT / "tools" / "make-env", made], check=True, capture_output=True)
     return target
 
 
