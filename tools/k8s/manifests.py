@@ -81,7 +81,12 @@ def render(folder: Path) -> list[Manifest]:
     return [it for it in yaml.load_all(done.stdout, _Loader) if it]
 
 
-# In C where libyaml is there: the CRDs are long.
+def as_yaml(documents: list[Manifest]) -> str:
+    """For kubectl's standard input."""
+    return yaml.safe_dump_all(documents)
+
+
+# In C where libyaml is there.
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
