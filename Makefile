@@ -126,5 +126,6 @@ k8s-secrets: ## Random passwords for k8s/overlays/dev, where none are yet
 k8s-files: setup ## Renew the copies that k8s/ holds of files elsewhere
 	@$(PYTHON) -m tools.k8s.copies
 
-verify-k8s: setup ## Every overlay on a real API server: applied twice, pods admitted, Flink's rights: [KUBECONFIG=file] [KUBE_BIN=folder]
-	@$(PYTHON) -m tools.k8s.verify
+verify-k8s: setup ## Every overlay on a real API server, twice, and Flink's rights: [KUBECONFIG=file] [OPTIONS=--without-flink]
+	@# A cluster only if it is named here: the shell's own KUBECONFIG may be of one that matters.
+	@$(PYTHON) -m tools.k8s.verify $(if $(findstring command,$(origin KUBECONFIG)),--kubeconfig $(KUBECONFIG)) $(OPTIONS)

@@ -64,12 +64,6 @@ class Cluster:
         return str(document["serverVersion"]["gitVersion"])
 
 
-def given() -> Cluster | None:
-    """The one that KUBECONFIG names, None if it names none."""
-    named = os.environ.get("KUBECONFIG")
-    return Cluster(Path(named).absolute(), ours=False) if named else None
-
-
 @contextmanager
 def started() -> Iterator[Cluster]:
     """A server of our own, empty, with controllers, gone again at the end whatever happens."""

@@ -4,6 +4,7 @@ On a server of its own it also starts Flink's JobManager with the rights that th
 Nothing else runs: kwok says of each pod that it does.
 """
 
+import argparse
 import signal
 import sys
 import tempfile
@@ -23,6 +24,10 @@ from tools.k8s.manifests import NAMESPACE, OVERLAYS, Manifest
 from tools.stack.layout import ROOT
 
 _CRDS: Final = ROOT.parent / "shared" / "crd"
+_NOTES: Final = (
+    "kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision",
+)  # fmt: skip
+"""What kubectl and the controllers remember by an object: no part of it."""
 _SETTLE_WITHIN_S: Final = 240.0
 _console = Console(highlight=False)
 
@@ -64,14 +69,19 @@ class Report:
 
 def main() -> int:
     """Runs the command line; 0 if all holds, 1 if something does not, 2 if it could not be tried."""
+    parser = argparse.ArgumentParser(prog="tools.k8s.verify", description=__doc__)
+    parser.add_argument("--without-flink", action="store_true", help="leave its JobManager out")
+    parser.add_argument("--kubeconfig", type=Path, help="of a cluster to use in place of our own")
+    arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     report = Report()
     try:
-        if (known := cluster.given()) is not None:
-            _try_on(known, report)
+        if arguments.kubeconfig is not None:
+            known = Cluster(arguments.kubeconfig.absolute(), ours=False)
+            _try_on(known, report, with_flink=False)
         else:
             with cluster.started() as own:
-                _try_on(own, report)
+                _try_on(own, report, with_flink=not arguments.without_flink)
     except (NoClusterError, manifests.NoKubectlError, KubectlError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -81,7 +91,7 @@ def main() -> int:
     return 0 if report.well else 1
 
 
-def _try_on(server: Cluster, report: Report) -> None:
+def _try_on(server: Cluster, report: Report, *, with_flink: bool) -> None:
     _console.print(f"Kubernetes {server.server_version()}")
     if server.run("get", "namespace", NAMESPACE).returncode == 0:
         raise NoClusterError(f"the cluster has a namespace {NAMESPACE} already: it stays untouched")
@@ -90,7 +100,7 @@ def _try_on(server: Cluster, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="k8s-") as folder:
         k8s = manifests.copy_with_secrets(Path(folder) / "k8s")
         for name in OVERLAYS:
-            _try_overlay(server, report, k8s / "overlays" / name, name)
+            _try_overlay(server, report, k8s / "overlays" / name, with_flink=with_flink)
 
 
 def _apply_crds(server: Cluster) -> str:
@@ -104,8 +114,8 @@ def _apply_crds(server: Cluster) -> str:
     return f"{len(server.get('crd'))} established"
 
 
-def _try_overlay(server: Cluster, report: Report, folder: Path, name: str) -> None:
-    wanted = manifests.render(folder)
+def _try_overlay(server: Cluster, report: Report, folder: Path, *, with_flink: bool) -> None:
+    name, wanted = folder.name, manifests.render(folder)
     try:
         report.check(name, "kubectl apply -k", lambda: _apply(server, folder, wanted))
         report.check(name, "its pods are made", lambda: _settled(server, wanted))
@@ -114,7 +124,7 @@ def _try_overlay(server: Cluster, report: Report, folder: Path, name: str) -> No
         report.check(name, "applied --server-side", lambda: _server_side(server, folder, wanted))
         report.check(name, "a pod against the rules", lambda: _refused_pod(server, wanted))
         report.check(name, "a misspelt field", lambda: _refused_field(server, wanted))
-        if server.ours:
+        if with_flink:
             with _stopping_flink() as begun:
                 if name == "dev":
                     check = flink_rights.session_survives_its_jobmanager
@@ -157,12 +167,17 @@ def _settled(server: Cluster, wanted: list[Manifest]) -> str:
     """Each workload has the pods that it wants; where kwok plays them, ready ones."""
     kinds = ("Deployment", "StatefulSet", "Job")
     workloads = [it for it in wanted if it["kind"] in kinds]
+    at_least = {
+        it["spec"]["scaleTargetRef"]["name"]: it["spec"]["minReplicas"]
+        for it in wanted
+        if it["kind"] == "HorizontalPodAutoscaler"
+    }
     deadline = time.monotonic() + _SETTLE_WITHIN_S
     while True:
         waiting = [
             f"{it['kind']}/{it['metadata']['name']}"
             for it in server.get("deployments,statefulsets,jobs", "-n", NAMESPACE)
-            if not _has_its_pods(it, ready=server.ours)
+            if not _has_its_pods(it, at_least.get(it["metadata"]["name"], 1), ready=server.ours)
         ]
         if not waiting:
             break
@@ -174,11 +189,11 @@ def _settled(server: Cluster, wanted: list[Manifest]) -> str:
     return f"{len(pods)} pods of {len(workloads)} workloads, {words}"
 
 
-def _has_its_pods(it: dict[str, Any], *, ready: bool) -> bool:
+def _has_its_pods(it: dict[str, Any], at_least: int, *, ready: bool) -> bool:
     status = it.get("status", {})
     if it["kind"] == "Job":
         return bool(status.get("succeeded" if ready else "active") or status.get("succeeded"))
-    wanted = it["spec"]["replicas"]
+    wanted = max(it["spec"]["replicas"], at_least)
     seen = status.get("observedGeneration") == it["metadata"]["generation"]
     return bool(seen and status.get("readyReplicas" if ready else "replicas", 0) == wanted)
 
@@ -201,7 +216,7 @@ def _again(server: Cluster, folder: Path, wanted: list[Manifest]) -> str:
     told = [it for it in done.splitlines() if not it.endswith(" unchanged")]
     if others := [it for it in told if not it.startswith("poddisruptionbudget.policy/")]:
         raise NotSoError("; ".join(others))
-    return f"{len(before)} objects are what they were, to the resourceVersion or its status"
+    return f"{len(before)} objects are what they were, but for what controllers write"
 
 
 def _server_side(server: Cluster, folder: Path, wanted: list[Manifest]) -> str:
@@ -223,7 +238,8 @@ def _specs(server: Cluster, wanted: list[Manifest]) -> dict[str, dict[str, Any]]
         if (it["kind"], metadata["name"]) in names:
             for key in ("managedFields", "resourceVersion"):
                 metadata.pop(key, None)
-            metadata.get("annotations", {}).pop("deployment.kubernetes.io/revision", None)
+            annotations = metadata.pop("annotations", {})
+            metadata["annotations"] = {k: v for k, v in annotations.items() if k not in _NOTES}
             it.pop("status", None)
             found[f"{it['kind']}/{metadata['name']}"] = it
     if len(found) != len(names) - 1:
