@@ -16,7 +16,14 @@ from tools.k8s import manifests
 from tools.stack.layout import ROOT
 
 SHARED: Final = ROOT.parent / "shared" / "kube"
-_NEEDED: Final = ("etcd", "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kwok")
+_NEEDED: Final = (
+    "etcd",
+    "kube-apiserver",
+    "kubectl",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kwok",
+)
 _COMMAND_TIMEOUT_S: Final = 300.0
 _START_TIMEOUT_S: Final = 400.0
 _BUILD_TIMEOUT_S: Final = 5_400.0
@@ -38,7 +45,9 @@ class Cluster:
     ours: bool
     """Started by us, thrown away afterwards: pods are played by kwok."""
 
-    def run(self, *arguments: str | Path, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str | Path, given: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """One call of kubectl; its exit status is the caller's business."""
         return subprocess.run(
             [manifests.kubectl(), "--kubeconfig", str(self.kubeconfig), *map(str, arguments)],

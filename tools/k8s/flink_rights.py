@@ -60,9 +60,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def session_survives_its_jobmanager(
-    server: Cluster, wanted: list[Manifest], begun: Begun
-) -> str:
+def session_survives_its_jobmanager(server: Cluster, wanted: list[Manifest], begun: Begun) -> str:
     """Takes a job, is killed, is started again, and has the job."""
     config = next(it for it in wanted if it["metadata"]["name"].startswith("flink-config-"))
     home = _Home.make(server, yaml.safe_load(config["data"]["config.yaml"]), begun)
@@ -206,7 +204,9 @@ def _play_operator(
         "kind": "Deployment",
         "metadata": {"name": deployment["metadata"]["name"], "namespace": NAMESPACE},
         "spec": {
-            "selector": {"matchLabels": {"app": jobmanager.labels["app"], "component": "jobmanager"}},
+            "selector": {
+                "matchLabels": {"app": jobmanager.labels["app"], "component": "jobmanager"}
+            },
             "template": {"metadata": {"labels": jobmanager.labels}, "spec": jobmanager.spec},
         },
     }
@@ -218,7 +218,11 @@ def _play_operator(
     except OSError as error:
         raise NotShownError(f"only root may make {_TEMPLATES}, where Flink looks") from error
     begun.folders.append(_TEMPLATES.parent)
-    main = {k: v for k, v in taskmanager.spec["containers"][0].items() if k not in ("image", "resources")}
+    main = {
+        k: v
+        for k, v in taskmanager.spec["containers"][0].items()
+        if k not in ("image", "resources")
+    }
     template = {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -11,7 +11,9 @@ Rule = Callable[[list[Manifest]], Iterator[str]]
 _LEVELS: Final = ("enforce", "warn", "audit")
 _SMALL_SECRET: Final = re.compile(r"(?i)(password|token|secret|_key)$")
 _EXPANDED: Final = re.compile(r"\$\(([A-Z0-9_]+)\)")
-_ADDRESS: Final = re.compile(r"\bredis(?:s)?://[^$\s]*:[^$@\s]+@|\bpostgres(?:ql)?://[^$\s]*:[^$@\s]+@")
+_ADDRESS: Final = re.compile(
+    r"\bredis(?:s)?://[^$\s]*:[^$@\s]+@|\bpostgres(?:ql)?://[^$\s]*:[^$@\s]+@"
+)
 _REST_OF_IMAGE: Final = re.compile(r"^[a-z0-9./-]+:[0-9][\w.-]*(@sha256:[0-9a-f]{64})?$")
 _FLINK_ACCOUNT: Final = "flink"
 _DNS: Final = "kube-dns"
@@ -59,7 +61,13 @@ def pods_are_restricted(manifests: list[Manifest]) -> Iterator[str]:
                     yield f"{pod.name}/{container['name']}: {key} is not {value}"
         for volume in pod.spec.get("volumes", []):
             kind = next(iter(volume.keys() - {"name"}))
-            if kind not in ("configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected"):
+            if kind not in (
+                "configMap",
+                "secret",
+                "emptyDir",
+                "persistentVolumeClaim",
+                "projected",
+            ):
                 yield f"{pod.name}: volume {volume['name']} is a {kind}"
             if kind == "emptyDir" and "sizeLimit" not in volume["emptyDir"]:
                 yield f"{pod.name}: volume {volume['name']} may fill the node's disk"

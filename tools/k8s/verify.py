@@ -266,7 +266,9 @@ def _refused_pod(server: Cluster, wanted: list[Manifest]) -> str:
 def _refused_field(server: Cluster, wanted: list[Manifest]) -> str:
     kind = "Kafka" if any(it["kind"] == "Kafka" for it in wanted) else "StatefulSet"
     it = next(it for it in wanted if it["kind"] == kind)
-    return _refused(server, {**it, "spec": {**it["spec"], "misspelt": 1}}, 'unknown field "spec.misspelt"')
+    return _refused(
+        server, {**it, "spec": {**it["spec"], "misspelt": 1}}, 'unknown field "spec.misspelt"'
+    )
 
 
 def _refused(server: Cluster, document: Manifest, words: str) -> str:

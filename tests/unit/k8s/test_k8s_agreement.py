@@ -171,7 +171,9 @@ def test_kafka_is_set_as_in_compose() -> None:
 def test_topics_are_those_that_are_made_elsewhere(rendered: Rendered) -> None:
     from login_api import topics  # noqa: PLC0415 — comes with another branch
 
-    made = {it["metadata"]["name"]: it["spec"] for it in rendered("prod") if it["kind"] == "KafkaTopic"}
+    made = {
+        it["metadata"]["name"]: it["spec"] for it in rendered("prod") if it["kind"] == "KafkaTopic"
+    }
     assert {
         name: {key: str(value) for key, value in spec["config"].items()}
         for name, spec in made.items()

@@ -161,5 +161,7 @@ def test_jar_and_class_of_the_application_are_the_images(rendered: Rendered) -> 
     jar = job["jarURI"].removeprefix("local://")
     folder, _, name = jar.rpartition("/")
     assert f"{name} /tree{folder}/" in dockerfile
-    source = ROOT / "flink_jobs/launcher/src/main/java" / f"{job['entryClass'].replace('.', '/')}.java"
+    source = (
+        ROOT / "flink_jobs/launcher/src/main/java" / f"{job['entryClass'].replace('.', '/')}.java"
+    )
     assert source.is_file()
