@@ -12,10 +12,11 @@ from py4j.protocol import Py4JJavaError
 from pydantic import ValidationError
 from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import attempts_source, preflight
-from flink_jobs.kafka_tables import access_sql
+from flink_jobs.kafka_tables import access_sql, client_properties
 from flink_jobs.lifecycle import BlockLifecycle, RedisTarget
 from flink_jobs.pipeline import block_events, commands_sql
 from flink_jobs.resources import resource
@@ -25,6 +26,8 @@ from login_blocking.complaints import complaints
 from login_blocking.policy_file import PolicyError, parse_policy
 
 _COMMANDS_IDLE_MS: Final = 1_000
+_REPLACES: Final = "detector.replaces"
+"""In a submission's configuration: the job that is to be stopped for this one."""
 _POLICY: Final = "detector.policy"
 """In a submission's configuration: a policy that wins over the settings'. In the job's own: the one
 in force."""
@@ -36,9 +39,10 @@ def run(settings: Settings) -> None:
     submitted_with = preflight.configuration(environment)
     policy_text = submitted_with.get(_POLICY) or settings.policy_source()
     policy = parse_policy(policy_text)
+    replaced = submitted_with.get(_REPLACES)
     if settings.preflight:
-        kafka = {"bootstrap.servers": settings.kafka_bootstrap}
-        preflight.check(environment, settings.job_name, kafka, settings.topics())
+        kafka = client_properties(settings.kafka())
+        preflight.check(environment, settings.job_name, kafka, settings.topics(), replaced)
     _tell(environment, policy_text, submitted_with)
     tables = StreamTableEnvironment.create(environment)
     if not settings.bounded:
@@ -62,11 +66,25 @@ def run(settings: Settings) -> None:
         statements.add_insert_sql(rejected_sql(settings))
     statements.attach_as_datastream()
     try:
-        environment.execute(settings.job_name)
+        if replaced is None:
+            environment.execute(settings.job_name)
+        else:
+            _execute_in_place_of(environment, settings.job_name, replaced)
     except Py4JJavaError as error:
         if preflight.is_trial(environment):
             raise preflight.TrialOverError from error
         raise
+
+
+def _execute_in_place_of(
+    environment: StreamExecutionEnvironment, job_name: str, replaced: str
+) -> None:
+    """What `execute` does, with the other job's state, taken at the last moment."""
+    graph = environment._generate_stream_graph(clear_transformations=True, job_name=job_name)  # noqa: SLF001 — no other way in
+    savepoint = preflight.take_over(environment, replaced)
+    restore = get_gateway().jvm.org.apache.flink.runtime.jobgraph.SavepointRestoreSettings
+    graph.setSavepointRestoreSettings(restore.forPath(savepoint, True))
+    environment._j_stream_execution_environment.execute(graph)  # noqa: SLF001 — no other way in
 
 
 def _tell(

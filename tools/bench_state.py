@@ -122,7 +122,7 @@ def measure(shape: Shape) -> Cost:
         before = _heap_used()
         job = stream.get_execution_environment().execute_async("bench-state")
         url = f"http://127.0.0.1:{port}"
-        flink, job_id = FlinkRest(url), str(job.get_job_id())
+        flink, job_id = FlinkRest(url, timeout_s=120.0), str(job.get_job_id())
         try:
             seconds = _until_counted(flink, job_id, shape.total)
             checkpoint = _next_checkpoint(f"{url}/jobs/{job_id}/checkpoints")
@@ -237,7 +237,7 @@ def _next_checkpoint(url: str) -> int:
     after = time.time() * 1_000 + 2_000
     deadline = time.monotonic() + _DEADLINE_S
     while time.monotonic() < deadline:
-        newest = requests.get(url, timeout=10).json()["latest"]["completed"]
+        newest = requests.get(url, timeout=120).json()["latest"]["completed"]
         if newest is not None and newest["trigger_timestamp"] > after:
             return int(newest["state_size"])
         time.sleep(0.2)

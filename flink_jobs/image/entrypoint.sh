@@ -4,8 +4,7 @@
 set -eu
 if [ "${1:-}" = jobmanager ]; then
   listed=/opt/flink/upload/flink-web-upload
-  if mkdir -p "$listed"; then
-    cp /opt/flink/usrlib/block-detector.jar "$listed/image_block-detector.jar"
-  fi || echo "/opt/flink/upload cannot be written: the web UI will not list block-detector.jar" >&2
+  mkdir -p "$listed" && cp /opt/flink/usrlib/block-detector.jar "$listed/image_block-detector.jar" \
+    || echo "/opt/flink/upload cannot be written: the web UI will not list block-detector.jar" >&2
 fi
 exec /docker-entrypoint.sh "$@"

@@ -5,6 +5,7 @@ Its users have the rights that docs/kafka-security.md promises to be enough, and
 
 import re
 import secrets
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -134,6 +135,7 @@ def running_secured_kafka(folder: Path, names: str = "IP:127.0.0.1") -> Iterator
     with running_server([*kafka_java(), "kafka.Kafka", str(properties)], folder) as process:
         server = SecuredKafka(port, process, ca_file, passwords)
         if "127.0.0.1" in names:
+            wait_until(lambda: _connect(port), OSError, process, folder)
             wait_until(lambda: _add_users(server), KafkaError, process, folder)
             server.change_rights(documented_rights())
         yield server
@@ -157,6 +159,10 @@ def make_certificates(folder: Path, names: str) -> tuple[Path, Path]:
         "".join((folder / name).read_text() for name in ("broker.key", "broker.crt", "ca.crt"))
     )
     return ca_file, keys
+
+
+def _connect(port: int) -> None:
+    socket.create_connection(("127.0.0.1", port), timeout=2).close()
 
 
 def _openssl(*arguments: str) -> None:

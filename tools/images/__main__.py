@@ -3,22 +3,12 @@
 import argparse
 import subprocess
 import sys
-import tomllib
-from typing import Final
 
 from tools.images import stand_ins
 from tools.images.engine import Engine, EngineError, certificate_volumes, find_engine
+from tools.images.names import BASES, FOLDERS, tag, version
+from tools.images.verify import verify
 from tools.stack.layout import ROOT
-
-FOLDERS: Final = {"login-api": "login_api", "blocked-api": "blocked_api", "flink": "flink_jobs"}
-"""Image → folder of its Dockerfile."""
-BASES: Final = {
-    "PYTHON_IMAGE": "python:3.11-slim-bookworm",
-    "MAVEN_IMAGE": "maven:3.9-eclipse-temurin-17",
-    "FLINK_IMAGE": "flink:2.2.1-java17",
-}
-"""Build argument → the public image that it is by default in the Dockerfiles."""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 1 with a message if something cannot be done."""
@@ -29,22 +19,15 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         engine = find_engine()
-        build(engine, given.images or list(FOLDERS), stand_in=given.stand_in)
+        match given.what:
+            case "build":
+                build(engine, given.images or list(FOLDERS), stand_in=given.stand_in)
+            case _:
+                return 0 if verify(engine) else 1
     except EngineError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def version() -> str:
-    """The project's, which is the images' tag."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        return str(tomllib.load(file)["project"]["version"])
-
-
-def tag(image: str) -> str:
-    """Name and version, without a registry: `login-blocking/login-api:0.1.0`."""
-    return f"login-blocking/{image}:{version()}"
 
 
 def build(engine: Engine, images: list[str], *, stand_in: bool) -> None:

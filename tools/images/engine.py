@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+_HARDENED: Final = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+_TMPFS: Final = "rw,nosuid,nodev,exec,mode=1777,size=512m"
+_LABELLED: Final = frozenset({"VERSION", "REVISION"})
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _SETTINGS: Final = {
     "pip": (Path.home() / ".config/pip/pip.conf", Path("/etc/pip.conf")),
@@ -30,6 +34,10 @@ class Engine:
     name: str
     build: tuple[str, ...]
     run: tuple[str, ...]
+    hardened: tuple[str, ...]
+    """Nothing writable, no right, no way to get one."""
+    tmpfs: str
+    """Options of a writable folder in memory."""
     local_prefix: str
     """What a tag without a registry is called: podman puts localhost/ before it."""
 
@@ -59,8 +67,12 @@ class Engine:
     ) -> None:
         """Builds and tags, with the engine's own output; raises EngineError if that fails."""
         command = [*self.build, "--file", str(dockerfile), "--tag", tag]
+        declared = set(re.findall(r"^ARG (\w+)", dockerfile.read_text(encoding="utf-8"), re.M))
         for name, value in arguments.items():
-            command += ["--build-arg", f"{name}={value}"]
+            command += ["--build-arg", f"{name}={value}"] if name in declared else []
+            if self.name == "podman" and name in _LABELLED:
+                # buildah 1.28 takes a LABEL from its cache whatever its ARG has become.
+                command += ["--label", f"org.opencontainers.image.{name.lower()}={value}"]
         for name, places in _SETTINGS.items():
             found = next((place for place in places if place.is_file()), None)
             command += ["--secret", f"id={name},src={found}"] if found else []
@@ -87,18 +99,22 @@ def certificate_volumes(*, java: bool = False) -> list[str]:
 def find_engine() -> Engine:
     """Docker if its daemon answers, else podman; raises EngineError if there is neither."""
     if shutil.which("docker") and _quiet(["docker", "info"]) is not None:
-        return Engine("docker", ("docker", "build"), ("docker", "run"), "")
+        return Engine("docker", ("docker", "build"), ("docker", "run"), _HARDENED, _TMPFS, "")
     if not (shutil.which("podman") and shutil.which("buildah")):
         raise EngineError("no Docker daemon, and no podman with buildah: install one of them")
     build = ["buildah", "bud", "--layers", "--format", "docker"]  # OCI's form has no HEALTHCHECK
     run = ["podman"]
+    limits: list[str] = []
     if os.geteuid() == 0:
         # Root in a sandbox may have no user namespaces, no systemd and a low limit.
         build += ["--isolation", "chroot"]
         run += ["--runtime", shutil.which("runc") or "runc", "--cgroup-manager=cgroupfs"]
         limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
-        return Engine("podman", tuple(build), (*run, "run", *limits), "localhost/")
-    return Engine("podman", tuple(build), (*run, "run"), "localhost/")
+    # Podman makes some folders writable by itself, and copies a folder's rights into its tmpfs.
+    hardened = (*_HARDENED, "--read-only-tmpfs=false")
+    return Engine(
+        "podman", tuple(build), (*run, "run", *limits), hardened, f"{_TMPFS},notmpcopyup", "localhost/"
+    )  # fmt: skip
 
 
 def _quiet(command: list[str]) -> str | None:

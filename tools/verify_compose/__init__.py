@@ -1,1 +1,1 @@
-"""Runs docker-compose.yml, as compose renders it, with podman: on a machine without Docker's engine."""
+"""Runs docker-compose.yml, as compose renders it, with podman: where there is no Docker engine."""

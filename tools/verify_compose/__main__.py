@@ -25,8 +25,8 @@ from tools.verify_compose.rendered import Project, RefusedError, render
 _PREFIX: Final = "verify-compose-"
 _OWN: Final = "login-blocking/"
 _NOT_PROVED: Final = (
-    "what Docker's engine adds: its name server, its way to keep networks apart, networks without",
-    "  a way out, start_interval, rotated logs (podman's bridges, with names in /etc/hosts, stand in)",
+    "what Docker's engine does by itself: names, isolation and ways out of its networks, rotated",
+    "  logs, start_interval (here podman's bridges, isolated, with names in /etc/hosts)",
     "up --wait, restart and depends_on by compose itself: done here by the same rules",
     "the entrypoints of public images, where a stand-in took their place",
 )
@@ -37,7 +37,8 @@ def main() -> int:
     """Runs the command line: 0 if all was proved, 1 if not."""
     parser = argparse.ArgumentParser(prog="tools.verify_compose", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave all running, to look at it")
-    keep = parser.parse_args().keep
+    parser.add_argument("--tag", help="of our own images; else the one in the file")
+    arguments = parser.parse_args()
     if shutil.which("podman") is None or shutil.which("buildah") is None:
         _console.print(
             "podman and buildah are needed; Debian: apt install podman buildah", style="red"
@@ -49,7 +50,7 @@ def main() -> int:
     try:
         podman.remove_all()  # what a killed run has left
         with tempfile.TemporaryDirectory(prefix="verify-compose-") as folder:
-            _prove_all(podman, Path(folder) / "env", table)
+            _prove_all(podman, Path(folder) / "env", table, arguments.tag)
     except (NotProvedError, PodmanError, RefusedError, MissingProgramError, DemoError) as error:
         _console.print(table)
         _console.print(f"NOT PROVED: {error}", style="red", markup=False)
@@ -58,7 +59,7 @@ def main() -> int:
         _console.print("Removing what was started.")
         return 130
     finally:
-        if not keep:
+        if not arguments.keep:
             podman.remove_all()
     _console.print(table)
     _console.print("Not proved here:")
@@ -67,7 +68,7 @@ def main() -> int:
     return 0
 
 
-def _prove_all(podman: Podman, env_file: Path, table: Table) -> None:
+def _prove_all(podman: Podman, env_file: Path, table: Table, tag: str | None) -> None:
     def prove(what: str, proof: Callable[[], str]) -> None:
         _console.print(f"… {what}")
         words = proof()
@@ -78,7 +79,7 @@ def _prove_all(podman: Podman, env_file: Path, table: Table) -> None:
     project, variables = _rendered(env_file)
     table.add_row("docker compose config", f"{len(project.services)} services, no warning")
     running = Running(project, podman, Addresses.plan(project), {}, variables)
-    prove("images", lambda: _find_images(running))
+    prove("images", lambda: _find_images(running, tag))
     podman.create_networks(running.addresses)
     prove("started in the order of depends_on", lambda: proofs.start_in_order(running))
     prove("each is confined", lambda: proofs.confined(running))
@@ -134,15 +135,16 @@ def _rendered(env_file: Path) -> tuple[Project, dict[str, str]]:
     return render(env_file), variables
 
 
-def _find_images(running: Running) -> str:
+def _find_images(running: Running, tag: str | None) -> str:
     """Our own must be here; of the others the public one, else its stand-in, else none."""
     own, missing, instead = {}, [], []
     for service in running.project.services.values():
         if service.image.startswith(_OWN):
-            found = running.podman.image(service.image)
+            name, _, version = service.image.partition(":")
+            found = running.podman.image(f"{name}:{tag or version}")
             if found is None:
                 raise NotProvedError(f"{service.image} is not here; build it: make images")
-            own[service.image.removeprefix(_OWN).partition(":")[0]] = found
+            own[name.removeprefix(_OWN)] = found
             running.images[service.name] = found
     for service in running.project.services.values():
         if service.image.startswith(_OWN):

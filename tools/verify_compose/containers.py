@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ from tools.verify_compose.rendered import Mount, Project, Service
 # Out of the way of what networks at home and Docker's own pools use; /28 each.
 _POOL: Final = IPv4Network("10.214.128.0/20")
 _PROCESSES: Final = 4_096
+# Not the label of the bases' stand-ins, which our own images inherit.
+_STAND_IN: Final = "login-blocking.stands-in-for"
 
 
 class PodmanError(Exception):
@@ -64,45 +67,70 @@ def run_arguments(
     """`podman run` of one service; secrets go by the file, not by the command line."""
     arguments = ["run", "--detach", "--name", f"{prefix}{service.name}"]
     arguments += ["--env-file", str(env_file), "--log-driver", "k8s-file"]
+    arguments += ["--restart", service.restart, "--stop-timeout", f"{service.stop_within_s:.0f}"]
+    arguments += _confinement(service)
     for network in service.networks:
         arguments += ["--network", f"{prefix}{network}:ip={addresses.of(service.name, network)}"]
     for name, address in sorted(addresses.seen_from(service.name).items()):
         arguments += ["--add-host", f"{name}:{address}"]
-    if service.user:
-        arguments += ["--user", service.user]
-    if service.read_only:
-        # Podman's own additions off: Docker gives no writable /run or /var/tmp either.
-        arguments += ["--read-only", "--read-only-tmpfs=false"]
-    arguments += [f"--cap-drop={name.lower()}" for name in service.cap_drop]
-    for option in service.security_opt:
-        arguments += ["--security-opt", option.removesuffix(":true")]
-    for tmpfs in service.tmpfs:
-        arguments += ["--tmpfs", tmpfs_as_docker(tmpfs)]
-    for mount in service.mounts:
-        arguments += ["--volume", _volume(mount, prefix)]
     for port in service.ports:
         arguments += ["--publish", f"{port.host_ip}:{port.published}:{port.target}"]
-    if service.memory is not None:
-        arguments += ["--memory", str(service.memory)]
-    if service.shared_memory is not None:
-        arguments += ["--shm-size", str(service.shared_memory)]
-    if service.pids is not None:
-        arguments += ["--pids-limit", str(service.pids)]
-    arguments += ["--restart", service.restart, "--stop-timeout", f"{service.stop_within_s:.0f}"]
-    if service.init and shutil.which("catatonit"):
-        arguments += ["--init"]
+    for tmpfs in service.tmpfs:
+        if is_owned(tmpfs):
+            target = tmpfs.partition(":")[0]
+            arguments += ["--volume", f"{tmpfs_volume(service, target, prefix)}:{target}"]
+        else:
+            arguments += ["--tmpfs", tmpfs_as_docker(tmpfs)]
+    for mount in service.mounts:
+        arguments += ["--volume", _volume(mount, prefix)]
     arguments += _health(service)
     if service.entrypoint is not None:
         arguments += ["--entrypoint", json.dumps(service.entrypoint)]
     return [*arguments, image, *(service.command or ())]
 
 
+def _confinement(service: Service) -> list[str]:
+    arguments = ["--user", service.user] if service.user else []
+    if service.read_only:
+        # Podman's own additions off: Docker gives no writable /run or /var/tmp either.
+        arguments += ["--read-only", "--read-only-tmpfs=false"]
+    arguments += [f"--cap-drop={name.lower()}" for name in service.cap_drop]
+    for option in service.security_opt:
+        arguments += ["--security-opt", option.removesuffix(":true")]
+    for limit, given in (
+        ("--memory", service.memory),
+        ("--shm-size", service.shared_memory),
+        ("--pids-limit", service.pids),
+    ):
+        arguments += [] if given is None else [limit, str(given)]
+    if service.init and shutil.which("catatonit"):
+        arguments += ["--init"]
+    return arguments
+
+
 def tmpfs_as_docker(tmpfs: str) -> str:
     """Docker's defaults written out, and without podman's copy of what the image has there."""
-    target, _, options = tmpfs.partition(":")
-    given = options.split(",") if options else []
-    wanted = ["nosuid", "nodev", "notmpcopyup"] + ([] if "exec" in given else ["noexec"])
-    return f"{target}:{','.join([*given, *wanted])}"
+    return f"{tmpfs.partition(':')[0]}:{tmpfs_options(tmpfs)},notmpcopyup"
+
+
+def tmpfs_options(tmpfs: str) -> str:
+    """Its mount options, Docker's defaults among them."""
+    given = [option for option in tmpfs.partition(":")[2].split(",") if option]
+    return ",".join([*given, "nosuid", "nodev", *([] if "exec" in given else ["noexec"])])
+
+
+def _without_size(options: str) -> str:
+    return ",".join(option for option in options.split(",") if not option.startswith("size="))
+
+
+def is_owned(tmpfs: str) -> bool:
+    """Whether it belongs to somebody: podman's --tmpfs cannot say that, its volumes can."""
+    return "uid=" in tmpfs
+
+
+def tmpfs_volume(service: Service, target: str, prefix: str) -> str:
+    """The name of the volume that is such a tmpfs."""
+    return f"{prefix}{service.name}{target.replace('/', '-')}"
 
 
 def _volume(mount: Mount, prefix: str) -> str:
@@ -148,13 +176,21 @@ class Podman:
     def start(self, service: Service, image: str, addresses: Addresses) -> None:
         """Creates and starts a service's container."""
         arguments = run_arguments(service, image, addresses, self.prefix, Path("-"))
-        if service.health is not None and service.health.test is None:
+        health = service.health
+        if health is not None and health.test is None and not health.disabled:
             arguments[1:1] = self._image_health(image)
         if not Path("/run/systemd/system").exists():
             # Nobody raised the limits of this machine's root; podman would ask for more.
             files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             arguments[1:1] = [f"--ulimit=nofile={files}:{files}"]
             arguments[1:1] = [f"--ulimit=nproc={_PROCESSES}:{_PROCESSES}"]
+        for tmpfs in filter(is_owned, service.tmpfs):
+            self.call(
+                "volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs",
+                # Its size podman would limit by a file system's quota: not for memory.
+                "--opt", f"o={_without_size(tmpfs_options(tmpfs))}",
+                tmpfs_volume(service, tmpfs.partition(":")[0], self.prefix),
+            )  # fmt: skip
         with _env_file(service.environment) as file:
             arguments[arguments.index("--env-file") + 1] = str(file)
             self.call(*arguments)
@@ -167,18 +203,8 @@ class Podman:
         """Asks the service by its own health check, once."""
         return self.try_call("healthcheck", "run", self.prefix + service.name).returncode == 0
 
-    def exit_code(self, service: Service, within_s: float) -> int | None:
-        """Of a step that has ended; None if it has not in time."""
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            state = self.state(service)
-            if state["Status"] in ("exited", "stopped"):
-                return int(state["ExitCode"])
-            time.sleep(0.3)
-        return None
-
     def state(self, service: Service) -> dict[str, Any]:
-        """`Status`, `Pid`, `ExitCode`, …"""
+        """What podman knows of it: `Status`, `Pid`, `ExitCode` and more."""
         state: dict[str, Any] = json.loads(
             self.call("inspect", "--format", "{{json .State}}", self.prefix + service.name)
         )
@@ -218,16 +244,16 @@ class Podman:
             self.try_call("network", "rm", "--force", name)
 
     def image(self, name: str) -> str | None:
-        """The image of that name that is here, under the name that podman knows it by."""
+        """The image of that name, as podman knows it, if it is here and no stand-in."""
         for candidate in (f"localhost/{name}", name):
-            if self.try_call("image", "exists", candidate).returncode == 0:
-                return candidate
+            there = self.try_call("image", "exists", candidate)
+            if there.returncode > 1:  # neither yes nor no
+                raise PodmanError(there.stderr.strip())
+            if there.returncode == 0:
+                document = json.loads(self.call("image", "inspect", candidate))[0]
+                if _STAND_IN not in (document.get("Labels") or {}):
+                    return candidate
         return None
-
-    def image_label(self, name: str, label: str) -> str:
-        """One label of an image, empty if it has none."""
-        document = json.loads(self.call("image", "inspect", name))[0]
-        return str((document.get("Labels") or {}).get(label, ""))
 
     def _image_health(self, image: str) -> list[str]:
         document = json.loads(self.call("image", "inspect", image))[0]
@@ -250,11 +276,9 @@ class Podman:
 
 def can_reach(pid: int, address: IPv4Address, port: int, within_s: float = 1.0) -> bool:
     """Whether a TCP connection from a container's network gets through: its tools do not matter."""
-    code = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))"
-    command = ["nsenter", f"--net=/proc/{pid}/ns/net", "python3", "-c", code]
-    done = subprocess.run(
-        [*command, str(address), str(port), str(within_s)], check=False, capture_output=True
-    )
+    code = f"import socket; socket.create_connection(('{address}', {port}), {within_s})"
+    command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True)
     return done.returncode == 0
 
 

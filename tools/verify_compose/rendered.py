@@ -259,9 +259,11 @@ def _build() -> None:
         subprocess.run(["chmod", "-R", "u+w", str(source)], check=True)
         version = f"-X {_MODULE}/internal.Version=v{COMPOSE_VERSION}"
         unfinished = _BUILT.with_suffix(".new")
+        command = ["go", "build", "-trimpath", f"-ldflags=-s -w {version}"]
         subprocess.run(
-            ["go", "build", "-trimpath", f"-ldflags=-s -w {version}", "-o", str(unfinished), "./cmd"],
-            check=True, cwd=source, timeout=_BUILD_TIMEOUT_S, env={**os.environ, "CGO_ENABLED": "0"},
+            [*command, "-o", str(unfinished), "./cmd"],
+            check=True, cwd=source, timeout=_BUILD_TIMEOUT_S,
+            env={**os.environ, "CGO_ENABLED": "0"},
         )  # fmt: skip
         unfinished.replace(_BUILT)
     finally:

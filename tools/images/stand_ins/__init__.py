@@ -15,25 +15,29 @@ from tools.images.engine import Engine, EngineError
 
 _FOLDER: Final = Path(__file__).parent
 _PYTHON: Final = "3.11"
-_PACKAGES: Final = ("ca-certificates", "netbase", "tzdata", f"python{_PYTHON}", f"libpython{_PYTHON}")
+_PACKAGES: Final = (
+    "ca-certificates",
+    "netbase",
+    "tzdata",
+    f"python{_PYTHON}",
+    f"libpython{_PYTHON}",
+)
 # What the public Python image has beside the interpreter, and a final stage must get rid of.
 _TOOLS: Final = ("pip==25.3", "setuptools==80.9.0", "wheel==0.45.1")
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def make_stand_ins(engine: Engine, bases: dict[str, str]) -> dict[str, str]:
-    """Makes what is missing; from the build argument of each base to the stand-in's name."""
+    """Makes what is missing or has changed; from each base's build argument to the stand-in's name."""
     names = {argument: engine.local(image) for argument, image in bases.items()}
     python, maven, flink = (names[f"{part}_IMAGE"] for part in ("PYTHON", "MAVEN", "FLINK"))
     if not engine.has(python):
         _say(f"{python}: Debian with Python {_PYTHON}, by debootstrap (2 minutes)")
         _make_python(engine, python)
-    if not engine.has(maven):
-        _say(f"{maven}: Debian's JDK 17 and Maven")
-        _make(engine, "maven", maven, {"DEBIAN_WITH_PYTHON": python}, [])
-    if not engine.has(flink):
-        _say(f"{flink}: Flink of PyPI's apache-flink")
-        _make(engine, "flink", flink, {"DEBIAN_WITH_JDK": maven}, [f"{_wheel()}:/wheel:ro"])
+    _say(f"{maven}: Debian's JDK 17 and Maven")
+    _make(engine, "maven", maven, {"DEBIAN_WITH_PYTHON": python}, [])
+    _say(f"{flink}: Flink of PyPI's apache-flink")
+    _make(engine, "flink", flink, {"DEBIAN_WITH_JDK": maven}, [f"{_wheel()}:/wheel:ro"])
     return names
 
 
@@ -48,15 +52,48 @@ def _make_python(engine: Engine, tag: str) -> None:
         raise EngineError("no registry answers, and stand-in bases need debootstrap: install it")
     with tempfile.TemporaryDirectory(prefix="login-blocking-stand-in-") as folder:
         root = Path(folder) / "root"
-        _run(["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", "bookworm", str(root)])
+        _run(
+            [
+                "debootstrap",
+                "--variant=minbase",
+                f"--include={','.join(_PACKAGES)}",
+                "bookworm",
+                str(root),
+            ]
+        )
         _add_headers(root)
         _add_public_layout(root)
         archive = Path(folder) / "root.tar"
-        _run(["tar", "--numeric-owner", "--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./dev/*",
-              "--exclude=./var/cache/apt/archives/*.deb", "--exclude=./var/lib/apt/lists/*",
-              "-C", str(root), "-cf", str(archive), "."])
-        _run([engine.name, "import", "--change", f"ENV PATH={_PATH}", "--change", 'CMD ["python3"]',
-              "--change", "LABEL login-blocking.stand-in=python", str(archive), tag])
+        _run(
+            [
+                "tar",
+                "--numeric-owner",
+                "--exclude=./proc/*",
+                "--exclude=./sys/*",
+                "--exclude=./dev/*",
+                "--exclude=./var/cache/apt/archives/*.deb",
+                "--exclude=./var/lib/apt/lists/*",
+                "-C",
+                str(root),
+                "-cf",
+                str(archive),
+                ".",
+            ]
+        )
+        _run(
+            [
+                engine.name,
+                "import",
+                "--change",
+                f"ENV PATH={_PATH}",
+                "--change",
+                'CMD ["python3"]',
+                "--change",
+                "LABEL login-blocking.stand-in=python",
+                str(archive),
+                tag,
+            ]
+        )
 
 
 def _add_headers(root: Path) -> None:
@@ -64,7 +101,9 @@ def _add_headers(root: Path) -> None:
     for package in (f"libpython{_PYTHON}-dev",):
         _run(["chroot", str(root), "sh", "-c", f"cd /tmp && apt-get -q download {package}"])
         for archive in (root / "tmp").glob("*.deb"):
-            _run(["sh", "-c", f"dpkg-deb --fsys-tarfile {archive} | tar -C {root} -x ./usr/include"])
+            _run(
+                ["sh", "-c", f"dpkg-deb --fsys-tarfile {archive} | tar -C {root} -x ./usr/include"]
+            )
             archive.unlink()
 
 
@@ -78,7 +117,9 @@ def _add_public_layout(root: Path) -> None:
     _run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages), *_TOOLS])
     # Debian's interpreter looks for local packages in another folder.
     (library / "dist-packages").mkdir(exist_ok=True)
-    (library / "dist-packages" / "local.pth").write_text(f"/usr/local/lib/python{_PYTHON}/site-packages\n")
+    (library / "dist-packages" / "local.pth").write_text(
+        f"/usr/local/lib/python{_PYTHON}/site-packages\n"
+    )
     pip = programs / "pip"
     pip.write_text('#!/bin/sh\nexec python -m pip "$@"\n')
     pip.chmod(0o755)

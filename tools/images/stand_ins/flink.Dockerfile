@@ -3,8 +3,10 @@
 ARG DEBIAN_WITH_JDK
 # hadolint ignore=DL3006
 FROM ${DEBIAN_WITH_JDK}
+# Those of a JRE: no compiler.
+ARG MODULES=java.se,jdk.charsets,jdk.crypto.cryptoki,jdk.crypto.ec,jdk.httpserver,jdk.jfr,jdk.localedata,jdk.management,jdk.management.agent,jdk.naming.dns,jdk.naming.rmi,jdk.net,jdk.nio.mapmode,jdk.sctp,jdk.security.auth,jdk.security.jgss,jdk.unsupported,jdk.xml.dom,jdk.zipfs
 RUN mkdir -p /opt/java /opt/flink/log /opt/flink/licenses \
- && jlink --add-modules ALL-MODULE-PATH --no-header-files --no-man-pages --output /opt/java/openjdk \
+ && jlink --add-modules "$MODULES" --no-header-files --no-man-pages --output /opt/java/openjdk \
  && cp -L /etc/ssl/certs/java/cacerts /opt/java/openjdk/lib/security/cacerts \
  && cp -r /wheel/bin /wheel/conf /wheel/lib /wheel/opt /wheel/plugins /opt/flink/ \
  && touch /opt/flink/LICENSE /opt/flink/NOTICE \
