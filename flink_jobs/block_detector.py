@@ -184,19 +184,25 @@ def main() -> int:
     """Runs with the settings at hand; on an error writes it where the launcher looks for it."""
     try:
         run(load_settings())
-    except ValidationError as error:
-        return _report("\n".join(complaints(error, "DETECTOR_")))
-    except (PolicyError, ValueError, OSError) as error:
-        return _report(f"{type(error).__name__}: {error}")
     except preflight.TrialOverError:
         return 1  # so Flink wants a program to end of which it only wants the plan
-    except preflight.RefusedError as error:
-        return _report(str(error))
-    except Py4JJavaError as error:
-        return _report(preflight.root_cause(error))
-    except Exception:  # noqa: BLE001 — whatever it is, the person who submitted must see it
-        return _report(traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 — whatever it is, the person who submitted must see it
+        return _report(_in_words(error))
     return 0
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case ValidationError():
+            return "\n".join(complaints(error, "DETECTOR_"))
+        case preflight.RefusedError():
+            return str(error)
+        case Py4JJavaError():
+            return preflight.root_cause(error)
+        case PolicyError() | ValueError() | OSError():
+            return f"{type(error).__name__}: {error}"
+        case _:
+            return traceback.format_exc()
 
 
 def _report(message: str) -> int:
