@@ -81,9 +81,19 @@ def _used(stack: Stack, write: Callable[[], None]) -> int:
     with redis.Redis.from_url(stack.redis_url("admin")) as admin:
         admin.execute_command("FLUSHALL", "SYNC")  # else it frees what is measured behind our back
         list_servers.report(stack)
-        before = int(admin.info("memory")["used_memory"])
+        before = _settled(admin)
         write()
-        return int(admin.info("memory")["used_memory"]) - before
+        return _settled(admin) - before
+
+
+def _settled(admin: redis.Redis) -> int:
+    """The memory in use, but for buffers of clients and of the AOF, when all is freed that will."""
+    while True:
+        info = admin.info("memory")
+        if not info["lazyfree_pending_objects"]:
+            buffers = info["mem_clients_normal"] + info["mem_aof_buffer"]
+            return int(info["used_memory"] - buffers)
+        time.sleep(0.05)
 
 
 def _blocks(stack: Stack, count: int) -> Callable[[], None]:
