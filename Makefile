@@ -2,9 +2,12 @@
 PYTHON := .local/venv/bin/python
 POLICY ?= policies/default.yaml
 OUT ?=
+CHOSEN_POLICY = $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+CONTROL = FLINK_URL=$(or $(FLINK),http://127.0.0.1:$(or $(STACK_PORT_FLINK),8081)) $(PYTHON) -m flink_control
+JAR_AND_POLICY = --jar .local/launcher/block-detector.jar $(CHOSEN_POLICY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-upgrade bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
 
 help: ## Show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,8 +37,14 @@ backtest: setup ## A policy tried on history: DATA=file POLICY=name-or-file [AGA
 replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-file [OUT=file]
 	@$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
 
-upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file]
-	@$(PYTHON) -m tools.upgrade $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file] [FLINK=url]
+	@$(if $(FLINK),$(CONTROL) upgrade $(JAR_AND_POLICY),$(PYTHON) -m tools.upgrade $(CHOSEN_POLICY))
+
+submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=file] [FROM=savepoint]
+	@$(CONTROL) submit $(JAR_AND_POLICY) $(if $(FROM),--from $(FROM))
+
+savepoint: setup ## Write a savepoint of the live job, which goes on, by REST: [FLINK=url]
+	@$(CONTROL) savepoint
 
 check-policy: setup ## The rules of a policy in words, or all that is wrong in it: POLICY=name-or-file
 	@$(PYTHON) -m tools.policy check $(POLICY)
@@ -60,6 +69,9 @@ bench-burst: setup ## Passwords checked when 100 clients guess at one name at on
 
 bench-outage: setup ## Kafka stopped for a while under logins: what they take, and what arrives: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_outage $(OPTIONS)
+
+bench-upgrade: setup ## Another policy under load and back, by REST: what is lost, and the pause: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_upgrade $(OPTIONS)
 
 bench-refusal: setup ## What a refused login costs, against the same server that answers a constant: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_refusal $(OPTIONS)
@@ -110,3 +122,10 @@ e2e: setup ## Only the whole stack, on free ports of its own
 lock: setup ## Write down what is installed as constraints.txt
 	@{ echo '# What pip may choose, direct and transitive, for every install of this project. Renew: make lock'; \
 	  .local/venv/bin/pip freeze --exclude-editable; } > constraints.txt
+
+.PHONY: env verify-compose
+env: ## Random secrets for docker compose in .env; none that is there is changed
+	@sh tools/make-env
+
+verify-compose: setup ## docker-compose.yml run by podman as it stands, and what that proves: [OPTIONS=…]
+	@$(PYTHON) -m tools.verify_compose $(OPTIONS)

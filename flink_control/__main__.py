@@ -12,10 +12,12 @@ from typing import Final
 
 from flink_control import live_job
 from flink_control.jar import WrongJarError
-from flink_control.keeper import Keeper, Snapshots
+from flink_control.keeper import Keeper
 from flink_control.rest import FlinkError, FlinkRest
+from flink_control.snapshots import Snapshots
 
 _IN_THE_IMAGE: Final = Path("/opt/flink/usrlib/block-detector.jar")
+_CHECKPOINTS: Final = Path("/opt/flink/checkpoints")
 _STATUS_TIMEOUT_S: Final = 4.0
 
 
@@ -37,7 +39,7 @@ def main() -> int:
                 Keeper(
                     flink,
                     arguments.jar,
-                    Snapshots(arguments.checkpoints),
+                    _snapshots(arguments.checkpoints),
                     policy_file=arguments.policy,
                 ).run()
             case _:
@@ -52,12 +54,23 @@ def main() -> int:
     return 0
 
 
+def _snapshots(folder: Path) -> Snapshots:
+    # The record lies beside what it tells of: both go together, or neither.
+    return Snapshots(folder, folder / "last-job.json")
+
+
 def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
     deadline = time.monotonic() + arguments.wait
     while time.monotonic() < deadline and flink.slots_available() == 0:
         time.sleep(0.5)
     policy = None if arguments.policy is None else arguments.policy.read_text(encoding="utf-8")
-    submitted = live_job.submit(flink, arguments.jar, policy_text=policy, snapshot=arguments.from_)
+    kept = None if arguments.checkpoints is None else _snapshots(arguments.checkpoints)
+    begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
+    if begin_from is None and kept is not None:
+        begin_from = kept.newest()
+    submitted = live_job.submit(flink, arguments.jar, policy_text=policy, snapshot=begin_from)
+    if kept is not None:
+        kept.remember(submitted.job_id, submitted.snapshot)
     if not submitted.fresh:
         print(f"job {submitted.job_id} already runs")
     else:
@@ -103,10 +116,12 @@ def _parser() -> argparse.ArgumentParser:
                 "--wait", type=float, default=0.0, metavar="SECONDS",
                 help="for a JobManager that answers and a free slot",
             )  # fmt: skip
-        if name == "keep":
+        if name in ("submit", "keep"):
             command.add_argument(
-                "--checkpoints", type=Path, default=Path("/opt/flink/checkpoints"), metavar="DIR",
-                help="Flink's checkpoint folder; the last job is noted there too",
+                "--checkpoints", type=Path, metavar="DIR",
+                default=_CHECKPOINTS if name == "keep" else None,
+                help="Flink's checkpoint folder, where the last job is noted too: what is known "
+                "when the JobManager remembers none",
             )  # fmt: skip
     return parser
 

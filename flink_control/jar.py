@@ -35,7 +35,7 @@ def check_jar(jar: Path) -> None:
         )
 
 
-def jar_with_settings(source: Path, target: Path, settings: dict[str, Any]) -> Path:
+def with_settings(source: Path, target: Path, settings: dict[str, Any]) -> Path:
     """A copy of the launcher jar that carries settings of its own."""
     with zipfile.ZipFile(source) as jar, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as copy:
         for entry in jar.infolist():

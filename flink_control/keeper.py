@@ -1,69 +1,15 @@
 """Keeps one live job running on a session cluster that forgets its jobs when it restarts."""
 
-import json
-import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from flink_control import live_job
 from flink_control.jar import WrongJarError
 from flink_control.rest import FlinkError, FlinkRest
+from flink_control.snapshots import Snapshots
 
 _LOOK_EVERY_S: Final = 3.0
-_RECORD: Final = "last-job.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshots:
-    """Flink's checkpoint folder, and in it a record of the last job, so that both go together."""
-
-    folder: Path
-
-    def remember(self, job_id: str, snapshot: str | None) -> None:
-        """Notes the job that runs, and its newest snapshot as far as it is known."""
-        known = self._record()
-        if snapshot is None and known.get("id") == job_id:
-            return
-        self._write({**known, "id": job_id, "snapshot": snapshot or known.get("snapshot")})
-
-    def remember_failure(self, job_id: str) -> None:
-        """Notes a job that did not start and was cancelled for it, by no person."""
-        self._write({**self._record(), "not_started": job_id})
-
-    def did_not_start(self, job_id: str) -> bool:
-        """Whether that was noted of this job."""
-        return bool(self._record().get("not_started") == job_id)
-
-    def _write(self, document: dict[str, Any]) -> None:
-        if document == self._record():
-            return
-        written = self.folder / f"{_RECORD}.{os.getpid()}"
-        written.write_text(json.dumps(document))
-        written.replace(self.folder / _RECORD)
-
-    def newest(self) -> str | None:
-        """Where the last job left off: its newest complete snapshot here, or the one noted."""
-        known = self._record()
-        job_id = str(known.get("id", ""))
-        return (self.newest_of(job_id) if job_id else None) or known.get("snapshot")
-
-    def newest_of(self, job_id: str) -> str | None:
-        """A job's newest complete checkpoint or savepoint in the folder, None if there is none."""
-        complete = [
-            *self.folder.glob(f"{job_id}/chk-*/_metadata"),
-            *self.folder.glob(f"savepoint-{job_id[:6]}-*/_metadata"),
-        ]
-        newest = max(complete, key=lambda file: file.stat().st_mtime, default=None)
-        return None if newest is None else f"file://{newest.parent}"
-
-    def _record(self) -> dict[str, Any]:
-        try:
-            known: dict[str, Any] = json.loads((self.folder / _RECORD).read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return known
 
 
 class Keeper:

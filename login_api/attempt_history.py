@@ -10,7 +10,9 @@ from kafka.errors import KafkaError
 from kafka.partitioner.default import murmur2
 
 from login_api.errors import PartUnavailableError
+from login_api.kafka_clients import client_arguments
 from login_blocking.attempts import Attempt, MalformedAttemptError, decode
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import LOGIN_ATTEMPTS
 
 _STEP: Final = 5_000
@@ -38,14 +40,14 @@ class AttemptHistory(Protocol):
 class KafkaAttemptHistory:
     """Reads the user's partition backwards, for about two seconds at most."""
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, access: KafkaAccess) -> None:
+        self._access = access
 
     def of_user(self, user: str, limit: int) -> History:
         """See AttemptHistory."""
         try:
             consumer = KafkaConsumer(
-                bootstrap_servers=self._bootstrap.split(","),
+                **client_arguments(self._access),
                 bootstrap_timeout_ms=2_000,
                 request_timeout_ms=5_000,
                 metrics_enabled=False,

@@ -24,7 +24,7 @@ class Container:
     name: str
 
     def wait_until_healthy(self, within_s: float) -> float:
-        """Seconds until its image's HEALTHCHECK passes; EngineError with its log if it never does."""
+        """Seconds until its image's HEALTHCHECK passes; EngineError with its log if it does not."""
         began = time.monotonic()
         while time.monotonic() - began < within_s:
             state = self._state()

@@ -129,6 +129,7 @@ def _write_flink_home(stack: Stack) -> None:
         *python_jars,
     ]:
         (home / "lib" / jar.name).symlink_to(jar)
+    (home / "plugins" / "metrics-prometheus").symlink_to(wheel / "plugins" / "metrics-prometheus")
     (home / "opt").symlink_to(wheel / "opt")
     (home / "bin").symlink_to(wheel / "bin")
     shutil.copy(wheel / "conf" / "log4j-console.properties", home / "conf")
@@ -154,6 +155,7 @@ def _flink(stack: Stack) -> dict[str, Any]:
         # One slot for the live job, one for a replay beside it.
         "taskmanager.numberOfTaskSlots": 2,
         "parallelism.default": 1,
+        "pipeline.max-parallelism": stack.max_parallelism,
         "env.java.opts.jobmanager": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "env.java.opts.taskmanager": "-XX:+UseParallelGC",
         "cluster.intercept-user-system-exit": "THROW",
@@ -178,6 +180,17 @@ def _flink(stack: Stack) -> dict[str, Any]:
         "web.upload.dir": str(data / "uploads"),
         "io.tmp.dirs": str(data / "tmp"),
     }
+
+
+def metrics_options(port: int) -> list[str]:
+    """What a Flink process takes to show its metrics to Prometheus on a port; 0: it shows none."""
+    if not port:
+        return []
+    reporter = "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
+    return [
+        "-D", f"metrics.reporter.prom.factory.class={reporter}",
+        "-D", f"metrics.reporter.prom.port={port}",
+    ]  # fmt: skip
 
 
 def flink_environment(stack: Stack) -> dict[str, str]:
