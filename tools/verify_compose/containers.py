@@ -222,6 +222,17 @@ class Podman:
         self.call("stop", self.prefix + service.name, timeout_s=service.stop_within_s + 60)
         return time.monotonic() - began
 
+    def memory(self) -> dict[str, int]:
+        """Service → megabytes, its caches included."""
+        line = "{{.ContainerStats.Name}} {{.ContainerStats.MemUsage}}"
+        listed = self.call("stats", "--no-stream", "--no-reset", "--format", line)
+        used = dict(row.rsplit(" ", 1) for row in listed.splitlines())
+        return {
+            name.removeprefix(self.prefix): int(taken) // 1_000_000
+            for name, taken in used.items()
+            if name.startswith(self.prefix)
+        }
+
     def create_networks(self, addresses: Addresses) -> None:
         """All of the project's; those that Docker keeps apart are kept apart."""
         for name, network in addresses.project.networks.items():
