@@ -2,9 +2,12 @@
 PYTHON := .local/venv/bin/python
 POLICY ?= policies/default.yaml
 OUT ?=
+CHOSEN_POLICY = $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+CONTROL = FLINK_URL=$(or $(FLINK),http://127.0.0.1:$(or $(STACK_PORT_FLINK),8081)) $(PYTHON) -m flink_control
+JAR_AND_POLICY = --jar .local/launcher/block-detector.jar $(CHOSEN_POLICY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-upgrade bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock bench-state bench-sizes scale backup restore restore-drill check-rules
 
 help: ## Show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -34,8 +37,14 @@ backtest: setup ## A policy tried on history: DATA=file POLICY=name-or-file [AGA
 replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-file [OUT=file]
 	@$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
 
-upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file]
-	@$(PYTHON) -m tools.upgrade $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file] [FLINK=url]
+	@$(if $(FLINK),$(CONTROL) upgrade $(JAR_AND_POLICY),$(PYTHON) -m tools.upgrade $(CHOSEN_POLICY))
+
+submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=file] [FROM=savepoint]
+	@$(CONTROL) submit $(JAR_AND_POLICY) $(if $(FROM),--from $(FROM))
+
+savepoint: setup ## Write a savepoint of the live job, which goes on, by REST: [FLINK=url]
+	@$(CONTROL) savepoint
 
 check-policy: setup ## The rules of a policy in words, or all that is wrong in it: POLICY=name-or-file
 	@$(PYTHON) -m tools.policy check $(POLICY)
@@ -61,6 +70,9 @@ bench-burst: setup ## Passwords checked when 100 clients guess at one name at on
 bench-outage: setup ## Kafka stopped for a while under logins: what they take, and what arrives: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_outage $(OPTIONS)
 
+bench-upgrade: setup ## Another policy under load and back, by REST: what is lost, and the pause: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_upgrade $(OPTIONS)
+
 bench-refusal: setup ## What a refused login costs, against the same server that answers a constant: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_refusal $(OPTIONS)
 
@@ -72,6 +84,28 @@ bench-blocked: setup ## What the Blocked API's answers cost, and a thousand stre
 
 bench-client: setup ## The client's copy under 1,000 changes a second: equal, how soon, what a question costs: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_client $(OPTIONS)
+
+bench-state: setup ## What a subject costs the detector: checkpoint, heap, RocksDB: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_state $(OPTIONS)
+
+bench-sizes: setup ## What a block, guard, place, attempt and account take in Redis, Kafka, Postgres: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_sizes $(OPTIONS)
+
+scale: setup ## How large each part must be: RATE=attempts/s ACCOUNTS=number; TABLE=1 renews docs/scaling.md
+	@$(PYTHON) -m tools.scaling $(if $(RATE),--rate $(RATE)) $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) $(if $(TABLE),--write)
+
+backup: setup ## All that the running stack keeps, as a folder: TO=folder
+	@$(PYTHON) -m tools.backup make $(TO)
+
+restore: setup ## A stack out of such a folder, to be started: FROM=folder STATE=new-folder
+	@$(PYTHON) -m tools.backup restore $(FROM) --state-dir $(STATE)
+
+restore-drill: setup ## Loses everything on purpose, in a stack of its own, and restores it
+	@$(PYTHON) -m tools.restore_drill
+
+check-rules: ## Prometheus' rules, their unit tests and its configuration (wants promtool)
+	@promtool check rules deploy/prometheus/rules/*.yaml
+	@promtool test rules deploy/prometheus/tests/*.yaml
 
 # In an environment of its own: it wants other versions than the project.
 FUZZ_CHECKS := not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance
@@ -110,3 +144,21 @@ e2e: setup ## Only the whole stack, on free ports of its own
 lock: setup ## Write down what is installed as constraints.txt
 	@{ echo '# What pip may choose, direct and transitive, for every install of this project. Renew: make lock'; \
 	  .local/venv/bin/pip freeze --exclude-editable; } > constraints.txt
+
+.PHONY: env verify-compose
+env: ## Random secrets for docker compose in .env; none that is there is changed
+	@sh tools/make-env
+
+verify-compose: setup ## docker-compose.yml run by podman as it stands, and what that proves: [OPTIONS=…]
+	@$(PYTHON) -m tools.verify_compose $(OPTIONS)
+
+.PHONY: k8s-secrets k8s-files verify-k8s
+k8s-secrets: ## Random passwords for k8s/overlays/dev, where none are yet
+	@sh tools/make-env k8s/overlays/dev/secrets.env
+
+k8s-files: setup ## Renew the copies that k8s/ holds of files elsewhere
+	@$(PYTHON) -m tools.k8s.copies
+
+verify-k8s: setup ## Every overlay on a real API server, twice, and Flink's rights: [KUBECONFIG=file] [OPTIONS=--without-flink]
+	@# A cluster only if it is named here: the shell's own KUBECONFIG may be of one that matters.
+	@$(PYTHON) -m tools.k8s.verify $(if $(findstring command,$(origin KUBECONFIG)),--kubeconfig $(KUBECONFIG)) $(OPTIONS)

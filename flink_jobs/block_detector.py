@@ -8,16 +8,18 @@ import traceback
 from pathlib import Path
 from typing import Final
 
+from py4j.protocol import Py4JJavaError
 from pydantic import ValidationError
 from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
 from pyflink.table import Schema, StreamTableEnvironment
 
-from flink_jobs import attempts_source, kafka_check
-from flink_jobs.kafka_check import KafkaRefusedError
+from flink_jobs import attempts_source, preflight
 from flink_jobs.kafka_tables import access_sql
 from flink_jobs.lifecycle import BlockLifecycle, RedisTarget
 from flink_jobs.pipeline import block_events, commands_sql
+from flink_jobs.refusal import RefusedError
 from flink_jobs.resources import resource
 from flink_jobs.rules_sql import ATTEMPTS
 from flink_jobs.settings import Settings, load_settings
@@ -25,13 +27,23 @@ from login_blocking.complaints import complaints
 from login_blocking.policy_file import PolicyError, parse_policy
 
 _COMMANDS_IDLE_MS: Final = 1_000
+_REPLACES: Final = "detector.replaces"
+"""In a submission's configuration: the job that is to be stopped for this one."""
+_POLICY: Final = "detector.policy"
+"""In a submission's configuration: a policy that wins over the settings'. In the job's own: the one
+in force."""
 
 
 def run(settings: Settings) -> None:
     """Builds and submits the job; returns when the cluster has taken it."""
-    policy = parse_policy(settings.policy_source())
-    kafka_check.check(settings)
-    environment = StreamExecutionEnvironment.get_execution_environment()
+    environment = preflight.own_environment()
+    submitted_with = preflight.configuration(environment)
+    policy_text = submitted_with.get(_POLICY) or settings.policy_source()
+    policy = parse_policy(policy_text)
+    replaced = submitted_with.get(_REPLACES)
+    if settings.preflight:
+        preflight.check(environment, settings, replaced)
+    _tell(environment, policy_text, submitted_with)
     tables = StreamTableEnvironment.create(environment)
     if not settings.bounded:
         tables.get_config().set("table.exec.source.idle-timeout", "1 s")
@@ -53,7 +65,35 @@ def run(settings: Settings) -> None:
         tables.execute_sql(rejected_table(settings, settings.rejected_topic))
         statements.add_insert_sql(rejected_sql(settings))
     statements.attach_as_datastream()
-    environment.execute(settings.job_name)
+    try:
+        if replaced is None:
+            environment.execute(settings.job_name)
+        else:
+            _execute_in_place_of(environment, settings.job_name, replaced)
+    except Py4JJavaError as error:
+        if preflight.is_trial(environment):
+            raise preflight.TrialOverError from error
+        raise
+
+
+def _execute_in_place_of(
+    environment: StreamExecutionEnvironment, job_name: str, replaced: str
+) -> None:
+    """What `execute` does, with the other job's state, taken at the last moment."""
+    graph = environment._generate_stream_graph(clear_transformations=True, job_name=job_name)  # noqa: SLF001 — no other way in
+    savepoint = preflight.take_over(environment, replaced)
+    restore = get_gateway().jvm.org.apache.flink.runtime.jobgraph.SavepointRestoreSettings
+    graph.setSavepointRestoreSettings(restore.forPath(savepoint, True))
+    environment._j_stream_execution_environment.execute(graph)  # noqa: SLF001 — no other way in
+
+
+def _tell(
+    environment: StreamExecutionEnvironment, policy_text: str, submitted_with: dict[str, str]
+) -> None:
+    """Shows in the web UI and by REST what an upgrade needs to bring this very job back."""
+    # A list in YAML, of one: ['file:/…/flink-web-upload/<id of the jar in REST>']
+    jar = submitted_with.get("pipeline.jars", "").rpartition("/")[2].rstrip("]'")
+    environment.get_config().set_global_job_parameters({_POLICY: policy_text, "detector.jar": jar})
 
 
 def _redis(settings: Settings) -> RedisTarget | None:
@@ -144,15 +184,25 @@ def main() -> int:
     """Runs with the settings at hand; on an error writes it where the launcher looks for it."""
     try:
         run(load_settings())
-    except ValidationError as error:
-        return _report("\n".join(complaints(error, "DETECTOR_")))
-    except KafkaRefusedError as error:
-        return _report(str(error))
-    except (PolicyError, ValueError, OSError) as error:
-        return _report(f"{type(error).__name__}: {error}")
-    except Exception:  # noqa: BLE001 — whatever it is, the person who submitted must see it
-        return _report(traceback.format_exc())
+    except preflight.TrialOverError:
+        return 1  # so Flink wants a program to end of which it only wants the plan
+    except Exception as error:  # noqa: BLE001 — whatever it is, the person who submitted must see it
+        return _report(_in_words(error))
     return 0
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case ValidationError():
+            return "\n".join(complaints(error, "DETECTOR_"))
+        case RefusedError():
+            return str(error)
+        case Py4JJavaError():
+            return preflight.root_cause(error)
+        case PolicyError() | ValueError() | OSError():
+            return f"{type(error).__name__}: {error}"
+        case _:
+            return traceback.format_exc()
 
 
 def _report(message: str) -> int:

@@ -1,6 +1,5 @@
 """Whether Kafka will let the job in, asked ahead of it: else it would only restart for ever."""
 
-import time
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -8,12 +7,10 @@ from py4j.protocol import Py4JJavaError
 from pyflink.java_gateway import get_gateway
 
 from flink_jobs.kafka_tables import SHADED, client_properties
+from flink_jobs.refusal import RefusedError
 from flink_jobs.settings import Settings
 from login_blocking.kafka_access import KafkaAccess
 
-_WITHIN_S: Final = 15.0
-"""Users, rights and topics may be made at the same moment as the job."""
-_TRY_EVERY_S: Final = 1.0
 _ANSWER_WITHIN_MS: Final = "5000"
 _AWAY: Final = frozenset({"TimeoutException", "DisconnectException"})
 _MEANING: Final = {
@@ -22,30 +19,11 @@ _MEANING: Final = {
     "UnsupportedSaslMechanismException": "it offers no SCRAM-SHA-512: DETECTOR_KAFKA_SECURITY",
     "IllegalSaslStateException": "it wants no user there: DETECTOR_KAFKA_SECURITY",
     "SslAuthenticationException": "its certificate is not accepted: DETECTOR_KAFKA_CA_FILE",
-    "UnknownTopicOrPartitionException": "a topic is missing: python -m login_api.topics",
 }
 
 
-class KafkaRefusedError(ValueError):
-    """Kafka will not let the job in; the message says why, and which setting to look at."""
-
-
 def check(settings: Settings) -> None:
-    """Returns if Kafka lets the job in, or is away: then the job waits for it.
-
-    Raises KafkaRefusedError when it still refuses after some seconds.
-    """
-    deadline = time.monotonic() + _WITHIN_S
-    while True:
-        reason = _refusal(settings)
-        if reason is None:
-            return
-        if time.monotonic() > deadline:
-            raise KafkaRefusedError(f"Kafka at {settings.kafka_bootstrap}: {reason}")
-        time.sleep(_TRY_EVERY_S)
-
-
-def _refusal(settings: Settings) -> str | None:
+    """Returns if Kafka lets the job in and shows its topics; RefusedError says why it does not."""
     read = [settings.attempts_topic, settings.commands_topic]
     written = [settings.events_topic, settings.rejected_topic]
     wanted = [(name, "READ") for name in read if name is not None]
@@ -54,14 +32,20 @@ def _refusal(settings: Settings) -> str | None:
     try:
         admin = _admin(access)
         try:
-            lacking = _lacking(admin, wanted)
+            missing, lacking = _missing_and_lacking(admin, wanted)
             if not settings.bounded:
                 admin.listConsumerGroupOffsets(settings.job_name).all().get()
         finally:
             admin.close()
     except Py4JJavaError as error:
-        return _in_words(error.java_exception, access)
-    return f"{_lacks(access)} ({', '.join(lacking)})" if lacking else None
+        raise RefusedError(_in_words(error.java_exception, access)) from error
+    if missing:
+        raise RefusedError(
+            f"Kafka at {access.bootstrap} shows no topic {', '.join(missing)}: create what is "
+            "missing (python -m login_api.topics), or allow this user to describe it"
+        )
+    if lacking:
+        raise RefusedError(f"Kafka at {access.bootstrap}: {_lacks(access)} ({', '.join(lacking)})")
 
 
 def _admin(access: KafkaAccess) -> Any:  # noqa: ANN401 — Java's
@@ -73,7 +57,10 @@ def _admin(access: KafkaAccess) -> Any:  # noqa: ANN401 — Java's
     return _java(f"{SHADED}.clients.admin.Admin").create(properties)
 
 
-def _lacking(admin: Any, wanted: Iterable[tuple[str, str]]) -> list[str]:  # noqa: ANN401 — Java's
+def _missing_and_lacking(
+    admin: Any,  # noqa: ANN401 — Java's
+    wanted: Iterable[tuple[str, str]],
+) -> tuple[list[str], list[str]]:
     names = get_gateway().jvm.java.util.ArrayList()
     for name in dict(wanted):
         names.add(name)
@@ -81,32 +68,40 @@ def _lacking(admin: Any, wanted: Iterable[tuple[str, str]]) -> list[str]:  # noq
     topics = admin.describeTopics(
         names, options.includeAuthorizedOperations(True)
     ).topicNameValues()
-    lacking = []
+    missing, lacking = [], []
     for name, operation in wanted:
         try:
             allowed = topics.get(name).get().authorizedOperations()
         except Py4JJavaError as error:
-            if "TopicAuthorizationException" not in dict(_causes(error.java_exception)):
+            causes = dict(_causes(error.java_exception))
+            if "UnknownTopicOrPartitionException" in causes:
+                missing.append(name)
+            elif "TopicAuthorizationException" in causes:
+                lacking.append(f"{operation.title()} on topic {name}")
+            else:
                 raise
-            lacking.append(f"{operation.title()} on topic {name}")
             continue
         if allowed is not None and operation not in {it.name() for it in allowed}:
             lacking.append(f"{operation.title()} on topic {name}")
-    return lacking
+    return missing, lacking
 
 
-def _in_words(error: Any, access: KafkaAccess) -> str | None:  # noqa: ANN401 — Java's
-    """Of an exception's causes one that is known, else the innermost; None: Kafka is away."""
+def _in_words(error: Any, access: KafkaAccess) -> str:  # noqa: ANN401 — Java's
+    """Of an exception's causes one that is known, else the innermost."""
     causes = _causes(error)
-    innermost, message = causes[-1]
+    where = f"Kafka at {access.bootstrap}"
     for name, told in causes:
         if name in _AWAY:
-            return None
+            return (
+                f"Kafka does not answer at {access.bootstrap} ({name}: {told}): start it, or put "
+                "DETECTOR_KAFKA_BOOTSTRAP and the settings beside it right"
+            )
         if name in _MEANING:
-            return f"{_MEANING[name]} ({message})"
+            return f"{where}: {_MEANING[name]} ({told})"
         if name.endswith("AuthorizationException"):
-            return f"{_lacks(access)} ({told})"
-    return f"{innermost}: {message}"
+            return f"{where}: {_lacks(access)} ({told})"
+    innermost, told = causes[-1]
+    return f"{where}: {innermost}: {told}"
 
 
 def _causes(error: Any) -> list[tuple[str, str]]:  # noqa: ANN401 — Java's

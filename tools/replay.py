@@ -23,6 +23,8 @@ from kafka import KafkaConsumer, KafkaProducer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from flink_control.jar import with_settings
+from flink_control.rest import ENDED, FlinkError, FlinkRest
 from login_api.kafka_clients import client_arguments, partitions_of
 from login_blocking.attempts import Attempt
 from login_blocking.commands import Command
@@ -30,7 +32,6 @@ from login_blocking.events import BlockEvent, EventKind
 from login_blocking.events import decode as decode_event
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.policy_file import PolicyError, parse_policy
-from tools.flink_rest import ENDED, FlinkError, FlinkRest
 from tools.recordings import RecordingError, read_recording
 from tools.stack import job, layout, topics
 from tools.stack.layout import ROOT, NoStackError, Stack
@@ -237,9 +238,9 @@ def run_job(stack: Stack, settings: dict[str, Any], total: int, progress: Progre
     """Runs the job to its end; when a new JobManager does not know it, from its last checkpoint."""
     flink = FlinkRest(stack.flink_url)
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
-        jar = job.jar_with_settings(Path(folder) / f"{settings['job_name']}.jar", settings)
+        jar = with_settings(job.JAR, Path(folder) / f"{settings['job_name']}.jar", settings)
         started_from: str | None = None
-        job_id = job.submit(stack, jar)
+        job_id = flink.submit(jar)
         bar = progress.add_task("judging", total=total)
         away_since: float | None = None
         while True:
@@ -252,12 +253,12 @@ def run_job(stack: Stack, settings: dict[str, Any], total: int, progress: Progre
                     raise
                 time.sleep(0.5)
                 if error.status == HTTPStatus.NOT_FOUND and flink.slots_available():
-                    started_from = job.newest_checkpoint(stack, job_id) or started_from
+                    started_from = job.snapshots(stack).newest_of(job_id) or started_from
                     # A restored bounded source ends only when it finds a partition it did not know.
                     topics.add_partition(stack.kafka_bootstrap, settings["attempts_topic"])
                     if settings["commands_topic"]:
                         topics.add_partition(stack.kafka_bootstrap, settings["commands_topic"])
-                    job_id = job.submit(stack, jar, started_from)
+                    job_id = flink.submit(jar, started_from)
                 continue
             read = max((v["metrics"]["write-records"] for v in state["vertices"][:1]), default=0)
             progress.update(bar, completed=min(read, total))

@@ -6,13 +6,13 @@ counts, changed ones start fresh, blocks stay as they are; attempts wait in Kafk
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
+from flink_control import live_job
+from flink_control.rest import FlinkError, FlinkRest
 from flink_jobs.rules_sql import state_name
 from login_blocking.policy import Policy
 from login_blocking.policy_file import PolicyError, parse_policy
-from tools.flink_rest import FlinkError
 from tools.replay import policy_file
 from tools.stack import job, layout
 from tools.stack.layout import NoStackError, Stack
@@ -39,16 +39,13 @@ def upgrade(stack: Stack, file: Path) -> float:
     """Seconds without a judge. What was refused changes nothing: the old policy goes on."""
     new, old = (it.read_text(encoding="utf-8") for it in (file, stack.policy_file))
     _say_what_changes(parse_policy(old), parse_policy(new))
-    began = time.monotonic()
-    job.stop(stack)
+    if live_job.only(FlinkRest(stack.flink_url)) is None:
+        layout.choose_policy(stack, new)
+        job.ensure(stack)
+        return 0.0
+    pause_s = job.upgrade(stack, new)
     layout.choose_policy(stack, new)
-    try:
-        job.ensure(stack)
-    except FlinkError:
-        layout.choose_policy(stack, old)
-        job.ensure(stack)
-        raise
-    return time.monotonic() - began
+    return pause_s
 
 
 def _say_what_changes(old: Policy, new: Policy) -> None:

@@ -13,9 +13,9 @@ from typing import Final
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from flink_control.rest import FlinkError
 from login_blocking.events import EventKind
 from tools import replay
-from tools.flink_rest import FlinkError
 from tools.recordings import read_recording
 from tools.stack import layout, topics
 from tools.stack.layout import NoStackError, Stack

@@ -13,13 +13,13 @@ import redis
 import requests
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from flink_control.rest import FlinkRest
 from login_blocking.attempts import Attempt, Outcome
 from login_blocking.commands import Action, Command
 from login_blocking.names import BLOCK_COMMANDS, LOGIN_ATTEMPTS, LOGIN_ATTEMPTS_REJECTED
 from login_blocking.subjects import Subject
 from tests.support.waiting import eventually
 from tools import rebuild_redis, upgrade
-from tools.flink_rest import FlinkRest
 from tools.stack import job
 from tools.stack.layout import ROOT, Stack
 

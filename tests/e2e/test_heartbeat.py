@@ -6,10 +6,10 @@ import pytest
 import redis
 import requests
 
+from flink_control.rest import FlinkRest
 from login_blocking.names import BLOCK_STATE
 from tests.support.waiting import eventually
 from tools import rebuild_redis
-from tools.flink_rest import FlinkRest
 from tools.stack import job
 from tools.stack.layout import Stack
 

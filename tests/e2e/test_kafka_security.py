@@ -12,6 +12,8 @@ import pytest
 import requests
 from kafka import KafkaProducer
 
+from flink_control.jar import with_settings
+from flink_control.rest import FlinkError, FlinkRest
 from login_api.attempt_history import KafkaAttemptHistory
 from login_api.kafka_clients import client_arguments
 from login_blocking.names import LOGIN_ATTEMPTS, LOGIN_ATTEMPTS_REJECTED
@@ -19,7 +21,6 @@ from tests.support.secured_kafka import ADMIN, Right, SecuredKafka
 from tests.support.secured_stack import SecuredStack, running_secured_stack
 from tests.support.services import REPOSITORY
 from tests.support.waiting import eventually
-from tools.flink_rest import FlinkError, FlinkRest
 from tools.stack import job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
@@ -176,7 +177,7 @@ def test_a_job_that_kafka_refuses_is_refused_with_the_reason(
     if "kafka_bootstrap" in carried:
         carried = {"kafka_bootstrap": f"localhost:{secured.kafka.port}"}
     flink = FlinkRest(secured.stack.flink_url)
-    jar = job.jar_with_settings(tmp_path / "refused.jar", carried)
+    jar = with_settings(job.JAR, tmp_path / "refused.jar", carried)
     before = flink.jobs()
 
     with pytest.raises(FlinkError, match=re.escape(told)):

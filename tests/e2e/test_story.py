@@ -6,8 +6,8 @@ import time
 import pytest
 import requests
 
+from flink_control.rest import FlinkError
 from tools import demo, replay
-from tools.flink_rest import FlinkError
 from tools.recordings import read_recording
 from tools.stack.layout import ROOT, Stack
 

@@ -25,6 +25,9 @@ class Ports:
     redis: int = 16379
     postgres: int = 15432
     flink_rpc: int = 16123
+    # Flink's reporter listens on every address of the machine, so by default it does not: 0.
+    flink_metrics: int = 0
+    flink_taskmanager_metrics: int = 0
 
     @classmethod
     def from_environment(cls) -> "Ports":
@@ -64,6 +67,14 @@ class Secrets:
         return cls(**{name: secrets.token_urlsafe(24) for name in cls.__slots__})
 
 
+MAX_PARALLELISM: Final = 720
+"""Key groups of a new stack; state keeps the number that it was made with, for ever
+(docs/decisions/0011-max-parallelism.md)."""
+
+_MAX_PARALLELISM_BEFORE: Final = 128
+"""Flink's own choice at parallelism 1, in stacks of before this was written down."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """One stack: its folder, ports and secrets."""
@@ -71,6 +82,7 @@ class Stack:
     state_dir: Path
     ports: Ports
     secrets: Secrets
+    max_parallelism: int = MAX_PARALLELISM
 
     @property
     def policy_file(self) -> Path:
@@ -145,7 +157,12 @@ def create(state_dir: Path, ports: Ports, policy_file: Path) -> Stack:
     kept = json.loads(secrets_file.read_text() or "{}")
     # A stack of an earlier version gets the secrets that it lacks.
     secrets_file.write_text(json.dumps(asdict(Secrets.generate()) | kept))
-    (state_dir / "stack.json").write_text(json.dumps({"ports": asdict(ports)}))
+    stack_file = state_dir / "stack.json"
+    max_parallelism = MAX_PARALLELISM
+    if stack_file.exists():
+        before = json.loads(stack_file.read_text())
+        max_parallelism = before.get("max_parallelism", _MAX_PARALLELISM_BEFORE)
+    stack_file.write_text(json.dumps({"ports": asdict(ports), "max_parallelism": max_parallelism}))
     stack = load(state_dir)
     choose_policy(stack, policy_file.read_text(encoding="utf-8"))
     return stack
@@ -165,4 +182,5 @@ def load(state_dir: Path = DEFAULT_STATE_DIR) -> Stack:
         known = Secrets(**json.loads((state_dir / "secrets.json").read_text()))
     except FileNotFoundError as error:
         raise NoStackError("no stack was started here; start one: make up") from error
-    return Stack(state_dir, Ports(**stack["ports"]), known)
+    max_parallelism = stack.get("max_parallelism", _MAX_PARALLELISM_BEFORE)
+    return Stack(state_dir, Ports(**stack["ports"]), known, max_parallelism)

@@ -88,14 +88,20 @@ def parts(stack: Stack) -> list[Part]:
         Part(
             "flink-jobmanager",
             port=ports.flink,
-            command=[str(flink / "jobmanager.sh"), "start-foreground"],
+            command=[
+                str(flink / "jobmanager.sh"), "start-foreground",
+                *prepare.metrics_options(ports.flink_metrics),
+            ],
             environment=flink_environment,
             folder=home,  # not the checkout: its sources would be run in place of the jar's
             ready=lambda: "flink-version" in _overview(stack),
         ),
         Part(
             "flink-taskmanager",
-            command=[str(flink / "taskmanager.sh"), "start-foreground"],
+            command=[
+                str(flink / "taskmanager.sh"), "start-foreground",
+                *prepare.metrics_options(ports.flink_taskmanager_metrics),
+            ],
             environment=flink_environment,
             folder=home,  # not the checkout: its sources would be run in place of the jar's
             ready=lambda: int(str(_overview(stack)["slots-total"])) > 0,
@@ -145,10 +151,13 @@ def parts(stack: Stack) -> list[Part]:
 
 def inner_ports(stack: Stack) -> dict[str, int]:
     """Ports of parts that no table row shows, checked all the same before a start."""
-    return {
+    inner = {
         "kafka (controller)": stack.ports.kafka_controller,
         "flink (rpc)": stack.ports.flink_rpc,
+        "flink (metrics)": stack.ports.flink_metrics,
+        "flink (taskmanager metrics)": stack.ports.flink_taskmanager_metrics,
     }
+    return {name: port for name, port in inner.items() if port}
 
 
 def log_file(stack: Stack, name: str) -> Path:

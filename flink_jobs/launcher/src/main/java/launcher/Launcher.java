@@ -22,6 +22,8 @@ import java.util.zip.ZipOutputStream;
 public final class Launcher {
   private static final String PREFIX = "job/";
 
+  private static volatile Object environment;
+
   private Launcher() {}
 
   public static void main(String[] arguments) throws Exception {
@@ -35,6 +37,14 @@ public final class Launcher {
     } finally {
       delete(folder);
     }
+  }
+
+  /**
+   * The environment of this submission, for flink_jobs/preflight.py: each submission has a class
+   * loader, and so a launcher class, of its own.
+   */
+  public static Object environment() {
+    return environment;
   }
 
   private static void writeSources(Path target) throws IOException {
@@ -59,18 +69,38 @@ public final class Launcher {
     }
   }
 
-  /** Calls Flink's PythonDriver, by name so that this jar needs nothing to compile against. */
+  /**
+   * Calls Flink's PythonDriver, by name so that this jar needs nothing to compile against.
+   *
+   * <p>One submission at a time: a JobManager keeps the Python gateway in a static field, so that of
+   * two at once each may get the other's. The driver's class is the lock that they share. The
+   * environment that Python would find is static too, and the next submission sets it before it
+   * comes here: so this thread's own is handed over.
+   */
   private static void runPython(List<String> arguments, Path error) throws Exception {
     Class<?> driver = Class.forName("org.apache.flink.client.python.PythonDriver");
-    try {
-      driver.getMethod("main", String[].class)
-          .invoke(null, (Object) arguments.toArray(String[]::new));
-    } catch (InvocationTargetException e) {
-      if (Files.exists(error)) {
-        throw new IllegalStateException("the job was refused: " + Files.readString(error));
+    environment =
+        Class.forName("org.apache.flink.streaming.api.environment.StreamExecutionEnvironment")
+            .getMethod("getExecutionEnvironment")
+            .invoke(null);
+    synchronized (driver) {
+      try {
+        driver.getMethod("main", String[].class)
+            .invoke(null, (Object) arguments.toArray(String[]::new));
+      } catch (InvocationTargetException e) {
+        if (Files.exists(error)) {
+          throw refusal(Files.readString(error));
+        }
+        throw e.getCause() instanceof Exception cause ? cause : e;
       }
-      throw e.getCause() instanceof Exception cause ? cause : e;
     }
+  }
+
+  /** Stands out between the web UI's stack traces, and adds none. */
+  private static Exception refusal(String why) {
+    Exception refused = new IllegalStateException("\n\nthe job was refused: " + why.strip() + "\n");
+    refused.setStackTrace(new StackTraceElement[0]);
+    return refused;
   }
 
   private static void delete(Path folder) throws IOException {

@@ -1,0 +1,271 @@
+"""The live job on a session cluster: submitted, upgraded, stopped; one at a time, nothing lost."""
+
+import contextlib
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from flink_control.jar import check_jar, with_settings
+from flink_control.rest import ENDED, FlinkError, FlinkRest, root_cause
+
+JOB_NAME: Final = "block-detector"
+POLICY_PARAMETER: Final = "detector.policy"
+REPLACES: Final = "detector.replaces"
+JAR_PARAMETER: Final = "detector.jar"
+NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
+
+_RUNNING_WITHIN_S: Final = 60.0
+_UPGRADED_WITHIN_S: Final = 600.0
+_SLOT_WITHIN_S: Final = 10.0
+_FAILS_FOR_S: Final = 15.0
+_NO_SLOT: Final = "NoResourceAvailableException"
+_POLL_S: Final = 0.1
+_JARS_KEPT: Final = 3
+_UPLOADED: Final = re.compile(rf"[0-9a-f-]{{36}}_{JOB_NAME}\.jar")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that runs, and what it began from."""
+
+    job_id: str
+    snapshot: str | None
+    fresh: bool
+    """False: it ran before, and nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """A job that took another's place."""
+
+    job_id: str
+    savepoint: str
+    pause_s: float
+    """From the order to stop until every task of the new job runs, by Flink's clock."""
+
+
+class NotStartedError(FlinkError):
+    """A job that was taken but whose tasks did not run; it was cancelled."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class RolledBackError(FlinkError):
+    """The new job did not start; the old one runs again from its savepoint."""
+
+
+def only(flink: FlinkRest) -> str | None:
+    """The live job's id, None if there is none; FlinkError if there are several."""
+    alive = flink.alive(JOB_NAME)
+    if len(alive) > 1:
+        raise FlinkError(
+            f"{len(alive)} jobs named {JOB_NAME} run at once: {', '.join(alive)}; "
+            "cancel all but one of them first"
+        )
+    return next(iter(alive), None)
+
+
+def submit(
+    flink: FlinkRest,
+    jar: Path,
+    *,
+    policy_text: str | None = None,
+    snapshot: str | None = None,
+    say: Say = print,
+) -> Submitted:
+    """Starts the live job unless it runs; returns when each of its tasks does.
+
+    Without `snapshot` it begins with the newest that this JobManager knows of an earlier job of
+    the name. A job that cannot start is not left behind.
+    """
+    check_jar(jar)
+    running = only(flink)
+    if running is not None:
+        return Submitted(running, None, fresh=False)
+    begin_from = snapshot or remembered_snapshot(flink)
+    jar_id = upload(flink, jar, policy_text)
+    try:
+        job_id = flink.run_jar(jar_id, begin_from)
+        wait_until_running(flink, job_id)
+    except FlinkError:
+        with contextlib.suppress(FlinkError):
+            flink.delete_jar(jar_id)
+        raise
+    forget_old_jars(flink, say)
+    return Submitted(job_id, begin_from, fresh=True)
+
+
+def upgrade(
+    flink: FlinkRest, jar: Path, *, policy_text: str | None = None, say: Say = print
+) -> Upgraded:
+    """Another version or policy for the live job, which is stopped with a savepoint for it.
+
+    The new one stops it itself, at the last moment: what is refused stops nothing, and the pause
+    is short. If it does not start all the same, the old one is started again from the savepoint,
+    and RolledBackError says why.
+    """
+    check_jar(jar)
+    job_id = only(flink)
+    if job_id is None:
+        raise FlinkError(f"{NONE_RUNS}: submit one in place of an upgrade")
+    before = flink.parameters(job_id)
+    jar_id = upload(flink, jar, policy_text)
+    configuration = {REPLACES: job_id}
+    try:
+        new_id = flink.run_jar(jar_id, None, configuration, _UPGRADED_WITHIN_S)
+        running_at = wait_until_running(flink, new_id)
+    except FlinkError as error:
+        _undo(flink, job_id, before, jar, error)
+        with contextlib.suppress(FlinkError):
+            flink.delete_jar(jar_id)
+        raise
+    savepoint, stopped_at = flink.last_savepoint(job_id)
+    forget_old_jars(flink, say)
+    return Upgraded(new_id, savepoint, (running_at - stopped_at) / 1_000)
+
+
+def _undo(
+    flink: FlinkRest, job_id: str, before: dict[str, str], jar: Path, error: FlinkError
+) -> None:
+    """Raises what there is to say after an upgrade that failed, with the old job running."""
+    if flink.job(job_id)["state"] not in ENDED:
+        raise FlinkError(f"{error}\nNothing was changed: job {job_id} goes on.") from error
+    savepoint, _ = flink.last_savepoint(job_id)
+    listed = {str(known["id"]) for known in flink.jars()}
+    jar_id = before.get(JAR_PARAMETER, "")
+    policy_text = before.get(POLICY_PARAMETER)
+    try:
+        # From its own jar while the JobManager has it, and with its own policy in any case.
+        if jar_id not in listed:
+            jar_id = upload(flink, jar, policy_text)
+        configuration = {} if policy_text is None else {POLICY_PARAMETER: policy_text}
+        again = flink.run_jar(jar_id, savepoint, configuration)
+        wait_until_running(flink, again)
+    except FlinkError as second:
+        raise FlinkError(
+            f"{error}\n{second}\nNEITHER THE NEW JOB NOR THE OLD ONE STARTED: nothing is judged "
+            f"now, and attempts wait in Kafka. Submit from {savepoint} once the cause is gone."
+        ) from second
+    raise RolledBackError(
+        f"{error}\nThe new job did not start. The old one runs again from its savepoint, as job "
+        f"{again}."
+    ) from error
+
+
+def savepoint(flink: FlinkRest) -> str:
+    """Writes a savepoint of the live job, which goes on; its path."""
+    job_id = only(flink)
+    if job_id is None:
+        raise FlinkError(f"{NONE_RUNS}: there is nothing to save")
+    return flink.savepoint(job_id)
+
+
+def stop(flink: FlinkRest) -> str | None:
+    """Stops the live job with a savepoint; its path, None if no job runs."""
+    job_id = only(flink)
+    return None if job_id is None else flink.stop_with_savepoint(job_id)
+
+
+def health(flink: FlinkRest) -> tuple[bool, str]:
+    """Whether exactly one live job runs, and in words what does."""
+    try:
+        alive = flink.alive(JOB_NAME)
+        if not alive:
+            return False, NONE_RUNS
+        if len(alive) > 1:
+            return False, f"{len(alive)} jobs judge at once: cancel all but one: {', '.join(alive)}"
+        job = flink.job(alive[0])
+    except FlinkError as error:
+        return False, f"not known: {error}"
+    state = str(job["state"]).lower()
+    if state == "running" and not _all_run(job):
+        state = "starting"
+    return state == "running", f"job {alive[0]} {state}"
+
+
+def remembered_snapshot(flink: FlinkRest) -> str | None:
+    """The newest snapshot of the last job of the name that this JobManager remembers."""
+    ended = [job for job in flink.jobs() if job["name"] == JOB_NAME]
+    for job in sorted(ended, key=lambda job: -int(job["start-time"])):
+        snapshot = flink.newest_snapshot(job["jid"])
+        if snapshot is not None:
+            return snapshot
+    return None
+
+
+def upload(flink: FlinkRest, jar: Path, policy_text: str | None) -> str:
+    """Gives the JobManager the launcher jar, with a policy in it if one is given; the jar's id."""
+    if policy_text is None:
+        return flink.upload(jar)
+    with tempfile.TemporaryDirectory(prefix="job-") as folder:
+        carrying = with_settings(
+            jar, Path(folder) / f"{JOB_NAME}.jar", {"policy_text": policy_text}
+        )
+        return flink.upload(carrying)
+
+
+def forget_old_jars(flink: FlinkRest, say: Say) -> None:
+    """Keeps the newest few that were uploaded: the last but one is what a roll-back runs.
+
+    The image's own, which is under another id, stays.
+    """
+    ours = [jar for jar in flink.jars() if _UPLOADED.fullmatch(str(jar["id"]))]
+    for jar in ours[_JARS_KEPT:]:
+        try:
+            flink.delete_jar(str(jar["id"]))
+        except FlinkError as error:
+            say(f"an old jar stays in the list: {error}")
+
+
+def wait_until_running(flink: FlinkRest, job_id: str) -> int:
+    """Returns when every task of a job runs, with Flink's clock in ms.
+
+    Raises NotStartedError, which says why, when that does not happen; the job is cancelled then.
+    """
+    try:
+        return _wait_until_running(flink, job_id)
+    except FlinkError as error:
+        with contextlib.suppress(FlinkError):
+            flink.cancel(job_id)
+        raise NotStartedError(str(error), job_id) from error
+
+
+def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < _RUNNING_WITHIN_S:
+        job = flink.job(job_id)
+        if job["state"] == "FINISHED" or _all_run(job):
+            return int(job["now"])
+        why = root_cause(flink.exceptions(job_id))
+        if job["state"] in ENDED:
+            raise FlinkError(f"the job is {job['state']}: {why}")
+        starved = why.startswith(_NO_SLOT) or _waits_for_a_slot(flink, job)
+        if waited > _SLOT_WITHIN_S and starved:
+            raise FlinkError(
+                "no slot became free for the job, which was cancelled: end another job, or start "
+                "another TaskManager"
+            )
+        if why and waited > _FAILS_FOR_S:
+            raise FlinkError(f"the job fails whenever it starts, and was cancelled: {why}")
+        time.sleep(_POLL_S)
+    raise FlinkError(f"the job did not run after {waited:.0f} s and was cancelled")
+
+
+def _all_run(job: dict[str, Any]) -> bool:
+    return bool(job["vertices"]) and all(
+        vertex["status"] in ("RUNNING", "FINISHED") for vertex in job["vertices"]
+    )
+
+
+def _waits_for_a_slot(flink: FlinkRest, job: dict[str, Any]) -> bool:
+    return flink.slots_available() == 0 and any(
+        vertex["status"] in ("CREATED", "SCHEDULED") for vertex in job["vertices"]
+    )

@@ -1,0 +1,166 @@
+"""What is looked at before a job is submitted to a session cluster, so that it is refused in words.
+
+A job that another one judges beside, that gets no slot, or that does not find its topics would be
+taken by the cluster all the same, and restart or wait for ever. Not in application mode: there the
+cluster is the job's own, and one that begins again while Kafka is away must wait, not end.
+"""
+
+import json
+import time
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, Final
+
+from py4j.java_gateway import JavaClass
+from py4j.protocol import Py4JJavaError
+from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
+
+from flink_jobs import kafka_check
+from flink_jobs.refusal import RefusedError
+from flink_jobs.settings import Settings
+
+_ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED", "SUSPENDED"})
+_REST_TIMEOUT_S: Final = 10.0
+_SLOT_WITHIN_S: Final = 3.0
+_LOOK_EVERY_S: Final = 0.2
+_SAVEPOINT_EVERY_S: Final = 0.05
+_PLANNING: Final = "StreamPlanEnvironment"
+_SUBMITTING: Final = "StreamContextEnvironment"
+
+
+class TrialOverError(Exception):
+    """The job was built, which was all that was wanted."""
+
+
+def own_environment() -> StreamExecutionEnvironment:
+    """The environment of this submission: the launcher's, else the one at hand.
+
+    PyFlink takes it from a static field, in which a submission at the same moment has left its own.
+    """
+    launcher = get_gateway().jvm.launcher.Launcher
+    if not isinstance(launcher, JavaClass):  # not from its jar
+        return StreamExecutionEnvironment.get_execution_environment()
+    return StreamExecutionEnvironment(launcher.environment())
+
+
+def is_trial(environment: StreamExecutionEnvironment) -> bool:
+    """Whether the job is only built, to show or to try its plan, and not submitted."""
+    return _kind(environment) == _PLANNING
+
+
+def configuration(environment: StreamExecutionEnvironment) -> dict[str, str]:
+    """Flink's own settings, as far as they are set, and those that came with the submission."""
+    java = environment._j_stream_execution_environment.getConfiguration().toMap()  # noqa: SLF001 — no other way in
+    return {str(name): str(java[name]) for name in java}
+
+
+def check(
+    environment: StreamExecutionEnvironment,
+    settings: Settings,
+    replaced: str | None = None,
+) -> None:
+    """Raises RefusedError where the job could not run.
+
+    Args:
+        environment: of the submission.
+        settings: of the job: its name, of which no other may run, and its topics.
+        replaced: a job in whose place this one comes.
+    """
+    flink = configuration(environment)
+    if "$internal.application.main" in flink:
+        return
+    if _kind(environment) == _SUBMITTING and flink.get("execution.target") == "embedded":
+        _check_alone(flink, settings.job_name, replaced)
+        if replaced is None:
+            _check_slots(flink, environment.get_parallelism())
+    if _kind(environment) in (_SUBMITTING, _PLANNING):
+        kafka_check.check(settings)
+
+
+def rest_url(flink: Mapping[str, str]) -> str:
+    """Where the JobManager that this runs in answers, by its own settings."""
+    host = flink.get("rest.bind-address") or flink.get("rest.address", "127.0.0.1")
+    if host in ("0.0.0.0", "::", "[::]", "localhost"):  # noqa: S104 — told, not bound
+        host = "127.0.0.1"
+    bound = flink.get("rest.bind-port", "")
+    port = bound if bound.isdecimal() else flink.get("rest.port", "8081")
+    scheme = "https" if flink.get("security.ssl.rest.enabled") == "true" else "http"
+    return f"{scheme}://{host}:{port}"
+
+
+def take_over(environment: StreamExecutionEnvironment, job_id: str) -> str:
+    """Stops a job with a savepoint, in whose place another one is about to be; its path.
+
+    In here, with the other one built already, and not by whoever submits it: nobody judges from
+    now on, so nothing that takes time or that may fail is left for later.
+    """
+    url = f"{rest_url(configuration(environment))}/jobs/{job_id}"
+    trigger = _call(f"{url}/stop", {"drain": False})["request-id"]
+    while (answer := _call(f"{url}/savepoints/{trigger}"))["status"]["id"] != "COMPLETED":
+        time.sleep(_SAVEPOINT_EVERY_S)
+    operation = answer["operation"]
+    if "location" not in operation:
+        raise RefusedError(
+            f"job {job_id} could not be stopped with a savepoint: "
+            f"{operation['failure-cause']['stack-trace']}"
+        )
+    return str(operation["location"])
+
+
+def _check_alone(flink: Mapping[str, str], job_name: str, replaced: str | None) -> None:
+    alive = [
+        job["jid"]
+        for job in _call(f"{rest_url(flink)}/jobs/overview")["jobs"]
+        if job["name"] == job_name and job["state"] not in _ENDED and job["jid"] != replaced
+    ]
+    if alive:
+        raise RefusedError(
+            f"a job named {job_name} already runs ({', '.join(alive)}): two would judge every "
+            "attempt twice. Stop it with a savepoint first, and start this one from that "
+            "savepoint's path (make upgrade, or python -m flink_control upgrade, does both)"
+        )
+
+
+def _check_slots(flink: Mapping[str, str], parallelism: int) -> None:
+    if "kubernetes.internal.jobmanager.entrypoint.class" in flink:
+        return  # such a cluster starts TaskManagers when it needs them
+    wanted = 1 if flink.get("jobmanager.scheduler", "").lower() == "adaptive" else parallelism
+    # A job that has just ended gives its slots back a moment later.
+    deadline = time.monotonic() + _SLOT_WITHIN_S
+    while (overview := _call(f"{rest_url(flink)}/overview"))["slots-available"] < wanted:
+        if time.monotonic() > deadline:
+            raise RefusedError(
+                f"no free slot: the job needs {wanted}, and of the cluster's "
+                f"{overview['slots-total']} slots {overview['slots-available']} are free. Start "
+                "another TaskManager, or end another job"
+            )
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _call(url: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 — JSON
+    request = urllib.request.Request(  # noqa: S310 — our own scheme
+        url,
+        None if body is None else json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_REST_TIMEOUT_S) as answer:  # noqa: S310 — our own scheme
+            return json.load(answer)
+    except (OSError, ValueError) as error:
+        raise RefusedError(
+            f"this JobManager's own REST does not answer at {url}: {error}. "
+            "DETECTOR_PREFLIGHT=false submits without a look whether the job runs already"
+        ) from error
+
+
+def root_cause(error: Py4JJavaError) -> str:
+    """The innermost of a Java exception's causes, which is where the reason stands."""
+    cause = error.java_exception
+    while cause.getCause() is not None:
+        cause = cause.getCause()
+    return f"{cause.getClass().getSimpleName()}: {cause.getMessage()}"
+
+
+def _kind(environment: StreamExecutionEnvironment) -> str:
+    return str(environment._j_stream_execution_environment.getClass().getSimpleName())  # noqa: SLF001 — no other way in
