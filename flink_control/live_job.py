@@ -18,7 +18,7 @@ REPLACES: Final = "detector.replaces"
 JAR_PARAMETER: Final = "detector.jar"
 NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
 
-_RUNNING_WITHIN_S: Final = 60.0
+_RUNNING_WITHIN_S: Final = 120.0
 _UPGRADED_WITHIN_S: Final = 600.0
 _SLOT_WITHIN_S: Final = 10.0
 _FAILS_FOR_S: Final = 15.0
@@ -247,8 +247,7 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
         why = root_cause(flink.exceptions(job_id))
         if job["state"] in ENDED:
             raise FlinkError(f"the job is {job['state']}: {why}")
-        starved = why.startswith(_NO_SLOT) or _waits_for_a_slot(flink, job)
-        if waited > _SLOT_WITHIN_S and starved:
+        if waited > _SLOT_WITHIN_S and why.startswith(_NO_SLOT):
             raise FlinkError(
                 "no slot became free for the job, which was cancelled: end another job, or start "
                 "another TaskManager"
@@ -262,10 +261,4 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
 def _all_run(job: dict[str, Any]) -> bool:
     return bool(job["vertices"]) and all(
         vertex["status"] in ("RUNNING", "FINISHED") for vertex in job["vertices"]
-    )
-
-
-def _waits_for_a_slot(flink: FlinkRest, job: dict[str, Any]) -> bool:
-    return flink.slots_available() == 0 and any(
-        vertex["status"] in ("CREATED", "SCHEDULED") for vertex in job["vertices"]
     )
