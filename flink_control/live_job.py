@@ -94,7 +94,7 @@ def submit(
     jar_id = upload(flink, jar, policy_text)
     try:
         job_id = flink.run_jar(jar_id, begin_from)
-        wait_until_running(flink, job_id)
+        wait_until_running(flink, job_id, restored=begin_from is not None)
     except FlinkError:
         with contextlib.suppress(FlinkError):
             flink.delete_jar(jar_id)
@@ -121,7 +121,7 @@ def upgrade(
     configuration = {REPLACES: job_id}
     try:
         new_id = flink.run_jar(jar_id, None, configuration, _UPGRADED_WITHIN_S)
-        running_at = wait_until_running(flink, new_id)
+        running_at = wait_until_running(flink, new_id, restored=True)
     except FlinkError as error:
         _undo(flink, job_id, before, jar, error)
         with contextlib.suppress(FlinkError):
@@ -148,7 +148,7 @@ def _undo(
             jar_id = upload(flink, jar, policy_text)
         configuration = {} if policy_text is None else {POLICY_PARAMETER: policy_text}
         again = flink.run_jar(jar_id, savepoint, configuration)
-        wait_until_running(flink, again)
+        wait_until_running(flink, again, restored=True)
     except FlinkError as second:
         raise FlinkError(
             f"{error}\n{second}\nNEITHER THE NEW JOB NOR THE OLD ONE STARTED: nothing is judged "
@@ -225,17 +225,21 @@ def forget_old_jars(flink: FlinkRest, say: Say) -> None:
             say(f"an old jar stays in the list: {error}")
 
 
-def wait_until_running(flink: FlinkRest, job_id: str) -> int:
+def wait_until_running(flink: FlinkRest, job_id: str, *, restored: bool = False) -> int:
     """Returns when every task of a job runs, with Flink's clock in ms.
 
-    Raises NotStartedError, which says why, when that does not happen; the job is cancelled then.
+    Raises NotStartedError, which says why, when that does not happen, or when the job should have
+    `restored` a state and has not; the job is cancelled then.
     """
     try:
-        return _wait_until_running(flink, job_id)
+        running_at = _wait_until_running(flink, job_id)
+        if restored:
+            _check_restored(flink, job_id)
     except FlinkError as error:
         with contextlib.suppress(FlinkError):
             flink.cancel(job_id)
         raise NotStartedError(str(error), job_id) from error
+    return running_at
 
 
 def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
@@ -256,6 +260,11 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
             raise FlinkError(f"the job fails whenever it starts, and was cancelled: {why}")
         time.sleep(_POLL_S)
     raise FlinkError(f"the job did not run after {waited:.0f} s and was cancelled")
+
+
+def _check_restored(flink: FlinkRest, job_id: str) -> None:
+    if flink.restored_from(job_id) is None:
+        raise FlinkError("the job has begun without the state that it was given")
 
 
 def _all_run(job: dict[str, Any]) -> bool:
