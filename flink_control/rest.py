@@ -111,6 +111,10 @@ class FlinkRest:
         parameters: dict[str, str] = config.get("user-config", {})
         return parameters
 
+    def checkpoints(self, job_id: str) -> dict[str, Any]:
+        """What a job's checkpoints were: counts, summary, the latest of each kind."""
+        return self._call("GET", f"/jobs/{job_id}/checkpoints")
+
     def exceptions(self, job_id: str) -> str:
         """Why a job failed last, empty if it did not."""
         history = self._call("GET", f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
