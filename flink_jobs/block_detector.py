@@ -16,9 +16,10 @@ from pyflink.java_gateway import get_gateway
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import attempts_source, preflight
-from flink_jobs.kafka_tables import access_sql, client_properties
+from flink_jobs.kafka_tables import access_sql
 from flink_jobs.lifecycle import BlockLifecycle, RedisTarget
 from flink_jobs.pipeline import block_events, commands_sql
+from flink_jobs.refusal import RefusedError
 from flink_jobs.resources import resource
 from flink_jobs.rules_sql import ATTEMPTS
 from flink_jobs.settings import Settings, load_settings
@@ -41,8 +42,7 @@ def run(settings: Settings) -> None:
     policy = parse_policy(policy_text)
     replaced = submitted_with.get(_REPLACES)
     if settings.preflight:
-        kafka = client_properties(settings.kafka())
-        preflight.check(environment, settings.job_name, kafka, settings.topics(), replaced)
+        preflight.check(environment, settings, replaced)
     _tell(environment, policy_text, submitted_with)
     tables = StreamTableEnvironment.create(environment)
     if not settings.bounded:
@@ -195,7 +195,7 @@ def _in_words(error: Exception) -> str:
     match error:
         case ValidationError():
             return "\n".join(complaints(error, "DETECTOR_"))
-        case preflight.RefusedError():
+        case RefusedError():
             return str(error)
         case Py4JJavaError():
             return preflight.root_cause(error)

@@ -24,6 +24,7 @@ from login_api.record_publisher import Fate, KafkaRecordPublisher
 from login_api.records import Record
 from login_blocking.attempts import Attempt, Outcome
 from login_blocking.blocks import RedisEntry
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.policy_file import parse_policy
 from login_blocking.subjects import Subject
 from tools import list_servers
@@ -80,9 +81,19 @@ def _used(stack: Stack, write: Callable[[], None]) -> int:
     with redis.Redis.from_url(stack.redis_url("admin")) as admin:
         admin.execute_command("FLUSHALL", "SYNC")  # else it frees what is measured behind our back
         list_servers.report(stack)
-        before = int(admin.info("memory")["used_memory"])
+        before = _settled(admin)
         write()
-        return int(admin.info("memory")["used_memory"]) - before
+        return _settled(admin) - before
+
+
+def _settled(admin: redis.Redis) -> int:
+    """The memory in use, but for buffers of clients and of the AOF, when all is freed that will."""
+    while True:
+        info = admin.info("memory")
+        if not info["lazyfree_pending_objects"]:
+            buffers = info["mem_clients_normal"] + info["mem_aof_buffer"]
+            return int(info["used_memory"] - buffers)
+        time.sleep(0.05)
 
 
 def _blocks(stack: Stack, count: int) -> Callable[[], None]:
@@ -183,7 +194,7 @@ def _published(stack: Stack, attempts: int, together: int) -> int:
     """What a topic's log takes on disk."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
     topics.create_topics(stack.kafka_bootstrap, {topic: {}}, partitions=1)
-    publisher = KafkaRecordPublisher(stack.kafka_bootstrap, 10_000)
+    publisher = KafkaRecordPublisher(KafkaAccess(stack.kafka_bootstrap), 10_000)
     try:
         for n in range(0, attempts, together):
             records = [_record(topic) for _ in range(min(together, attempts - n))]
