@@ -7,7 +7,7 @@ CONTROL = FLINK_URL=$(or $(FLINK),http://127.0.0.1:$(or $(STACK_PORT_FLINK),8081
 JAR_AND_POLICY = --jar .local/launcher/block-detector.jar $(CHOSEN_POLICY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-refusal bench-logins bench-blocked bench-client bench-state bench-sizes scale backup restore restore-drill check-rules fuzz test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-upgrade bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock bench-state bench-sizes scale backup restore restore-drill check-rules
 
 help: ## Show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ bench-burst: setup ## Passwords checked when 100 clients guess at one name at on
 
 bench-outage: setup ## Kafka stopped for a while under logins: what they take, and what arrives: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_outage $(OPTIONS)
+
+bench-upgrade: setup ## Another policy under load and back, by REST: what is lost, and the pause: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_upgrade $(OPTIONS)
 
 bench-refusal: setup ## What a refused login costs, against the same server that answers a constant: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_refusal $(OPTIONS)
@@ -141,3 +144,21 @@ e2e: setup ## Only the whole stack, on free ports of its own
 lock: setup ## Write down what is installed as constraints.txt
 	@{ echo '# What pip may choose, direct and transitive, for every install of this project. Renew: make lock'; \
 	  .local/venv/bin/pip freeze --exclude-editable; } > constraints.txt
+
+.PHONY: env verify-compose
+env: ## Random secrets for docker compose in .env; none that is there is changed
+	@sh tools/make-env
+
+verify-compose: setup ## docker-compose.yml run by podman as it stands, and what that proves: [OPTIONS=…]
+	@$(PYTHON) -m tools.verify_compose $(OPTIONS)
+
+.PHONY: k8s-secrets k8s-files verify-k8s
+k8s-secrets: ## Random passwords for k8s/overlays/dev, where none are yet
+	@sh tools/make-env k8s/overlays/dev/secrets.env
+
+k8s-files: setup ## Renew the copies that k8s/ holds of files elsewhere
+	@$(PYTHON) -m tools.k8s.copies
+
+verify-k8s: setup ## Every overlay on a real API server, twice, and Flink's rights: [KUBECONFIG=file] [OPTIONS=--without-flink]
+	@# A cluster only if it is named here: the shell's own KUBECONFIG may be of one that matters.
+	@$(PYTHON) -m tools.k8s.verify $(if $(findstring command,$(origin KUBECONFIG)),--kubeconfig $(KUBECONFIG)) $(OPTIONS)

@@ -11,6 +11,7 @@ from granian.constants import Interfaces
 from pydantic import ValidationError
 
 from blocked_api.settings import LET_GO, METRICS_FOLDER_VARIABLE, Settings
+from login_blocking.complaints import complaints
 
 _STOP_WITHIN_S: Final = 5
 
@@ -31,9 +32,7 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        for detail in error.errors(include_input=False):
-            name = "_".join(["BLOCKED_API", *map(str, detail["loc"])]).upper()
-            sys.stderr.write(f"{name}: {detail['msg']}\n")
+        sys.stderr.writelines(f"{line}\n" for line in complaints(error, "BLOCKED_API_"))
         return 2
     with ExitStack() as until_stopped:
         if settings.workers > 1:

@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from flink_control.jar import check_jar, with_settings
-from flink_control.rest import ENDED, FlinkError, FlinkRest
+from flink_control.rest import ENDED, FlinkError, FlinkRest, root_cause
 
 JOB_NAME: Final = "block-detector"
 POLICY_PARAMETER: Final = "detector.policy"
+REPLACES: Final = "detector.replaces"
 JAR_PARAMETER: Final = "detector.jar"
 NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
 
 _RUNNING_WITHIN_S: Final = 60.0
+_UPGRADED_WITHIN_S: Final = 600.0
 _SLOT_WITHIN_S: Final = 10.0
+_FAILS_FOR_S: Final = 15.0
+_NO_SLOT: Final = "NoResourceAvailableException"
 _POLL_S: Final = 0.1
 _JARS_KEPT: Final = 3
 _UPLOADED: Final = re.compile(rf"[0-9a-f-]{{36}}_{JOB_NAME}\.jar")
@@ -43,7 +47,7 @@ class Upgraded:
     job_id: str
     savepoint: str
     pause_s: float
-    """From the order to stop until every task of the new job runs."""
+    """From the order to stop until every task of the new job runs, by Flink's clock."""
 
 
 class NotStartedError(FlinkError):
@@ -104,8 +108,9 @@ def upgrade(
 ) -> Upgraded:
     """Another version or policy for the live job, which is stopped with a savepoint for it.
 
-    The new one is tried first, so what is refused stops nothing. If it does not start all the
-    same, the old one is started again from the savepoint, and RolledBackError says why.
+    The new one stops it itself, at the last moment: what is refused stops nothing, and the pause
+    is short. If it does not start all the same, the old one is started again from the savepoint,
+    and RolledBackError says why.
     """
     check_jar(jar)
     job_id = only(flink)
@@ -113,47 +118,46 @@ def upgrade(
         raise FlinkError(f"{NONE_RUNS}: submit one in place of an upgrade")
     before = flink.parameters(job_id)
     jar_id = upload(flink, jar, policy_text)
+    configuration = {REPLACES: job_id}
     try:
-        flink.try_jar(jar_id)
+        new_id = flink.run_jar(jar_id, None, configuration, _UPGRADED_WITHIN_S)
+        running_at = wait_until_running(flink, new_id)
     except FlinkError as error:
+        _undo(flink, job_id, before, jar, error)
         with contextlib.suppress(FlinkError):
             flink.delete_jar(jar_id)
-        raise FlinkError(f"{error}\nNothing was changed: job {job_id} goes on.") from error
-    began = time.monotonic()
-    say(f"stopping {job_id} with a savepoint")
-    savepoint = flink.stop_with_savepoint(job_id)
-    say(f"starting the new one from {savepoint}")
-    try:
-        new_id = flink.run_jar(jar_id, savepoint)
-        wait_until_running(flink, new_id)
-    except FlinkError as error:
-        again = _start_again(flink, before, jar, savepoint)
-        with contextlib.suppress(FlinkError):
-            flink.delete_jar(jar_id)
-        raise RolledBackError(
-            f"{error}\nThe new job did not start. The old one runs again from its savepoint, as "
-            f"job {again}."
-        ) from error
-    pause_s = time.monotonic() - began
+        raise
+    savepoint, stopped_at = flink.last_savepoint(job_id)
     forget_old_jars(flink, say)
-    return Upgraded(new_id, savepoint, pause_s)
+    return Upgraded(new_id, savepoint, (running_at - stopped_at) / 1_000)
 
 
-def _start_again(flink: FlinkRest, before: dict[str, str], jar: Path, savepoint: str) -> str:
-    """The job as it was: from its own jar while the JobManager has it, with its own policy."""
+def _undo(
+    flink: FlinkRest, job_id: str, before: dict[str, str], jar: Path, error: FlinkError
+) -> None:
+    """Raises what there is to say after an upgrade that failed, with the old job running."""
+    if flink.job(job_id)["state"] not in ENDED:
+        raise FlinkError(f"{error}\nNothing was changed: job {job_id} goes on.") from error
+    savepoint, _ = flink.last_savepoint(job_id)
     listed = {str(known["id"]) for known in flink.jars()}
     jar_id = before.get(JAR_PARAMETER, "")
-    if jar_id not in listed:
-        jar_id = upload(flink, jar, before.get(POLICY_PARAMETER))
+    policy_text = before.get(POLICY_PARAMETER)
     try:
-        job_id = flink.run_jar(jar_id, savepoint, policy_text=before.get(POLICY_PARAMETER))
-        wait_until_running(flink, job_id)
-    except FlinkError as error:
+        # From its own jar while the JobManager has it, and with its own policy in any case.
+        if jar_id not in listed:
+            jar_id = upload(flink, jar, policy_text)
+        configuration = {} if policy_text is None else {POLICY_PARAMETER: policy_text}
+        again = flink.run_jar(jar_id, savepoint, configuration)
+        wait_until_running(flink, again)
+    except FlinkError as second:
         raise FlinkError(
-            f"{error}\nNEITHER THE NEW JOB NOR THE OLD ONE STARTED: nothing is judged now, and "
-            f"attempts wait in Kafka. Submit from {savepoint} as soon as the cause is gone."
-        ) from error
-    return job_id
+            f"{error}\n{second}\nNEITHER THE NEW JOB NOR THE OLD ONE STARTED: nothing is judged "
+            f"now, and attempts wait in Kafka. Submit from {savepoint} once the cause is gone."
+        ) from second
+    raise RolledBackError(
+        f"{error}\nThe new job did not start. The old one runs again from its savepoint, as job "
+        f"{again}."
+    ) from error
 
 
 def savepoint(flink: FlinkRest) -> str:
@@ -221,34 +225,38 @@ def forget_old_jars(flink: FlinkRest, say: Say) -> None:
             say(f"an old jar stays in the list: {error}")
 
 
-def wait_until_running(flink: FlinkRest, job_id: str) -> None:
-    """Returns when every task of a job runs; else ends the job; NotStartedError says why."""
+def wait_until_running(flink: FlinkRest, job_id: str) -> int:
+    """Returns when every task of a job runs, with Flink's clock in ms.
+
+    Raises NotStartedError, which says why, when that does not happen; the job is cancelled then.
+    """
     try:
-        _wait_until_running(flink, job_id)
+        return _wait_until_running(flink, job_id)
     except FlinkError as error:
         with contextlib.suppress(FlinkError):
             flink.cancel(job_id)
         raise NotStartedError(str(error), job_id) from error
 
 
-def _wait_until_running(flink: FlinkRest, job_id: str) -> None:
+def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
     began = time.monotonic()
     while (waited := time.monotonic() - began) < _RUNNING_WITHIN_S:
         job = flink.job(job_id)
         if job["state"] == "FINISHED" or _all_run(job):
-            return
+            return int(job["now"])
+        why = root_cause(flink.exceptions(job_id))
         if job["state"] in ENDED:
-            raise FlinkError(f"the job is {job['state']}: {flink.exceptions(job_id)}")
-        if waited > _SLOT_WITHIN_S and _waits_for_a_slot(flink, job):
+            raise FlinkError(f"the job is {job['state']}: {why}")
+        starved = why.startswith(_NO_SLOT) or _waits_for_a_slot(flink, job)
+        if waited > _SLOT_WITHIN_S and starved:
             raise FlinkError(
                 "no slot became free for the job, which was cancelled: end another job, or start "
                 "another TaskManager"
             )
+        if why and waited > _FAILS_FOR_S:
+            raise FlinkError(f"the job fails whenever it starts, and was cancelled: {why}")
         time.sleep(_POLL_S)
-    raise FlinkError(
-        f"the job does not run after {_RUNNING_WITHIN_S:.0f} s and was cancelled: "
-        f"{flink.exceptions(job_id)}"
-    )
+    raise FlinkError(f"the job did not run after {waited:.0f} s and was cancelled")
 
 
 def _all_run(job: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The REST calls of Flink's web UI: upload a jar, try it, run it without arguments, stop a job."""
+"""The REST calls of Flink's web UI: upload a jar, run it without arguments, stop a job."""
 
 import time
 from pathlib import Path
@@ -74,23 +74,23 @@ class FlinkRest:
         """Takes a jar from the list; a job that runs from it goes on."""
         self._call("DELETE", f"/jars/{jar_id}")
 
-    def try_jar(self, jar_id: str) -> None:
-        """Builds the job of a jar without submitting it; raises FlinkError with its own words."""
-        self._call("POST", f"/jars/{jar_id}/plan", timeout_s=_RUN_TIMEOUT_S, json={})
-
     def run_jar(
-        self, jar_id: str, savepoint: str | None = None, *, policy_text: str | None = None
+        self,
+        jar_id: str,
+        savepoint: str | None = None,
+        configuration: dict[str, str] | None = None,
+        timeout_s: float = _RUN_TIMEOUT_S,
     ) -> str:
         """Runs a jar; the id of its job. Raises FlinkError with the job's own words if refused.
 
-        A policy given here wins over the jar's: for a jar that only the JobManager still has.
+        `configuration` reaches the job only, beside Flink's own settings.
         """
         body: dict[str, Any] = {}
         if savepoint is not None:
             body = {"savepointPath": savepoint, "allowNonRestoredState": True}
-        if policy_text is not None:
-            body["flinkConfiguration"] = {"detector.policy": policy_text}
-        answer = self._call("POST", f"/jars/{jar_id}/run", timeout_s=_RUN_TIMEOUT_S, json=body)
+        if configuration:
+            body["flinkConfiguration"] = configuration
+        answer = self._call("POST", f"/jars/{jar_id}/run", timeout_s=timeout_s, json=body)
         return str(answer["jobid"])
 
     def submit(self, jar: Path, savepoint: str | None = None) -> str:
@@ -111,6 +111,10 @@ class FlinkRest:
         parameters: dict[str, str] = config.get("user-config", {})
         return parameters
 
+    def checkpoints(self, job_id: str) -> dict[str, Any]:
+        """What a job's checkpoints were: counts, summary, the latest of each kind."""
+        return self._call("GET", f"/jobs/{job_id}/checkpoints")
+
     def exceptions(self, job_id: str) -> str:
         """Why a job failed last, empty if it did not."""
         history = self._call("GET", f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
@@ -128,6 +132,16 @@ class FlinkRest:
             return None
         newest = max(known, key=lambda snapshot: int(snapshot["trigger_timestamp"]))
         return str(newest["external_path"])
+
+    def last_savepoint(self, job_id: str) -> tuple[str, int]:
+        """The path of a job's newest savepoint, and when it was ordered, by Flink's clock in ms.
+
+        Raises FlinkError if it has none.
+        """
+        last = self._call("GET", f"/jobs/{job_id}/checkpoints")["latest"]["savepoint"]
+        if last is None:
+            raise FlinkError(f"job {job_id} has ended without a savepoint")
+        return str(last["external_path"]), int(last["trigger_timestamp"])
 
     def cancel(self, job_id: str) -> None:
         """Ends a job."""
@@ -180,7 +194,8 @@ class FlinkRest:
 def root_cause(stack_trace: str) -> str:
     """The innermost cause that a Java stack trace names; in the job's own words if it refused."""
     if _REFUSED in stack_trace:
-        return stack_trace.split(_REFUSED, 1)[1].split("\n\tat ", 1)[0].strip()
+        words = stack_trace.split(_REFUSED, 1)[1]
+        return words.split("\n\tat ", 1)[0].split(f"\n{_CAUSE}", 1)[0].strip()
     cause = stack_trace.rsplit(_CAUSE, 1)[-1].split("\n\tat ", 1)[0].strip()
     cause = cause.removeprefix("<Exception on server side:").strip()
     name, separator, message = cause.partition(": ")

@@ -6,6 +6,7 @@ from pyflink.datastream import DataStream
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs.heartbeat import TICK
+from flink_jobs.kafka_tables import access_sql
 from flink_jobs.rules_sql import ATTEMPTS, interval_sql
 from flink_jobs.settings import Settings
 from login_blocking.attempts import FUTURE_REFUSED_MS
@@ -37,7 +38,7 @@ CREATE TEMPORARY TABLE attempt_records (
 ) WITH (
   'connector' = 'kafka',
   'topic' = '{settings.attempts_topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'properties.group.id' = '{settings.job_name}',
   'properties.auto.offset.reset' = 'earliest',
   'properties.max.partition.fetch.bytes' = '262144',

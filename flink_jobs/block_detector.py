@@ -12,17 +12,23 @@ from py4j.protocol import Py4JJavaError
 from pydantic import ValidationError
 from pyflink.common import Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import attempts_source, preflight
+from flink_jobs.kafka_tables import access_sql
 from flink_jobs.lifecycle import BlockLifecycle, RedisTarget
 from flink_jobs.pipeline import block_events, commands_sql
+from flink_jobs.refusal import RefusedError
 from flink_jobs.resources import resource
 from flink_jobs.rules_sql import ATTEMPTS
 from flink_jobs.settings import Settings, load_settings
+from login_blocking.complaints import complaints
 from login_blocking.policy_file import PolicyError, parse_policy
 
 _COMMANDS_IDLE_MS: Final = 1_000
+_REPLACES: Final = "detector.replaces"
+"""In a submission's configuration: the job that is to be stopped for this one."""
 _POLICY: Final = "detector.policy"
 """In a submission's configuration: a policy that wins over the settings'. In the job's own: the one
 in force."""
@@ -34,9 +40,9 @@ def run(settings: Settings) -> None:
     submitted_with = preflight.configuration(environment)
     policy_text = submitted_with.get(_POLICY) or settings.policy_source()
     policy = parse_policy(policy_text)
+    replaced = submitted_with.get(_REPLACES)
     if settings.preflight:
-        kafka = {"bootstrap.servers": settings.kafka_bootstrap}
-        preflight.check(environment, settings.job_name, kafka, settings.topics())
+        preflight.check(environment, settings, replaced)
     _tell(environment, policy_text, submitted_with)
     tables = StreamTableEnvironment.create(environment)
     if not settings.bounded:
@@ -60,11 +66,25 @@ def run(settings: Settings) -> None:
         statements.add_insert_sql(rejected_sql(settings))
     statements.attach_as_datastream()
     try:
-        environment.execute(settings.job_name)
+        if replaced is None:
+            environment.execute(settings.job_name)
+        else:
+            _execute_in_place_of(environment, settings.job_name, replaced)
     except Py4JJavaError as error:
         if preflight.is_trial(environment):
             raise preflight.TrialOverError from error
         raise
+
+
+def _execute_in_place_of(
+    environment: StreamExecutionEnvironment, job_name: str, replaced: str
+) -> None:
+    """What `execute` does, with the other job's state, taken at the last moment."""
+    graph = environment._generate_stream_graph(clear_transformations=True, job_name=job_name)  # noqa: SLF001 — no other way in
+    savepoint = preflight.take_over(environment, replaced)
+    restore = get_gateway().jvm.org.apache.flink.runtime.jobgraph.SavepointRestoreSettings
+    graph.setSavepointRestoreSettings(restore.forPath(savepoint, True))
+    environment._j_stream_execution_environment.execute(graph)  # noqa: SLF001 — no other way in
 
 
 def _tell(
@@ -106,7 +126,7 @@ def commands_table(settings: Settings) -> str:
 CREATE TEMPORARY TABLE block_commands (`value` STRING) WITH (
   'connector' = 'kafka',
   'topic' = '{settings.commands_topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'properties.group.id' = '{settings.job_name}',
   'properties.auto.offset.reset' = 'earliest',
   'scan.startup.mode' = '{start}',
@@ -123,7 +143,7 @@ CREATE TEMPORARY TABLE rejected_attempts (
 ) WITH (
   'connector' = 'kafka',
   'topic' = '{topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'key.format' = 'raw',
   'key.fields' = 'record_key',
   'value.format' = 'raw',
@@ -151,7 +171,7 @@ def events_table(settings: Settings) -> str:
 CREATE TEMPORARY TABLE block_events (subject STRING, event STRING) WITH (
   'connector' = 'kafka',
   'topic' = '{settings.events_topic}',
-  'properties.bootstrap.servers' = '{settings.kafka_bootstrap}',
+  {access_sql(settings.kafka())}
   'properties.linger.ms' = '0',
   'key.format' = 'raw',
   'key.fields' = 'subject',
@@ -164,17 +184,25 @@ def main() -> int:
     """Runs with the settings at hand; on an error writes it where the launcher looks for it."""
     try:
         run(load_settings())
-    except (PolicyError, ValidationError, ValueError, OSError) as error:
-        return _report(f"{type(error).__name__}: {error}")
     except preflight.TrialOverError:
         return 1  # so Flink wants a program to end of which it only wants the plan
-    except preflight.RefusedError as error:
-        return _report(str(error))
-    except Py4JJavaError as error:
-        return _report(preflight.root_cause(error))
-    except Exception:  # noqa: BLE001 — whatever it is, the person who submitted must see it
-        return _report(traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 — whatever it is, the person who submitted must see it
+        return _report(_in_words(error))
     return 0
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case ValidationError():
+            return "\n".join(complaints(error, "DETECTOR_"))
+        case RefusedError():
+            return str(error)
+        case Py4JJavaError():
+            return preflight.root_cause(error)
+        case PolicyError() | ValueError() | OSError():
+            return f"{type(error).__name__}: {error}"
+        case _:
+            return traceback.format_exc()
 
 
 def _report(message: str) -> int:

@@ -16,17 +16,17 @@ from py4j.protocol import Py4JJavaError
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 
+from flink_jobs import kafka_check
+from flink_jobs.refusal import RefusedError
+from flink_jobs.settings import Settings
+
 _ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED", "SUSPENDED"})
 _REST_TIMEOUT_S: Final = 10.0
 _SLOT_WITHIN_S: Final = 3.0
 _LOOK_EVERY_S: Final = 0.2
-_KAFKA_TIMEOUT_MS: Final = 8_000
+_SAVEPOINT_EVERY_S: Final = 0.05
 _PLANNING: Final = "StreamPlanEnvironment"
 _SUBMITTING: Final = "StreamContextEnvironment"
-
-
-class RefusedError(Exception):
-    """This job cannot run on this cluster now; the message says why and what helps."""
 
 
 class TrialOverError(Exception):
@@ -57,18 +57,25 @@ def configuration(environment: StreamExecutionEnvironment) -> dict[str, str]:
 
 def check(
     environment: StreamExecutionEnvironment,
-    job_name: str,
-    kafka: Mapping[str, str],
-    topics: list[str],
+    settings: Settings,
+    replaced: str | None = None,
 ) -> None:
-    """Raises RefusedError where the job could not run; `kafka` are its clients' properties."""
+    """Raises RefusedError where the job could not run.
+
+    Args:
+        environment: of the submission.
+        settings: of the job: its name, of which no other may run, and its topics.
+        replaced: a job in whose place this one comes.
+    """
     flink = configuration(environment)
     if "$internal.application.main" in flink:
         return
     if _kind(environment) == _SUBMITTING and flink.get("execution.target") == "embedded":
-        _check_cluster(flink, job_name, environment.get_parallelism())
+        _check_alone(flink, settings.job_name, replaced)
+        if replaced is None:
+            _check_slots(flink, environment.get_parallelism())
     if _kind(environment) in (_SUBMITTING, _PLANNING):
-        _check_kafka(kafka, topics)
+        kafka_check.check(settings)
 
 
 def rest_url(flink: Mapping[str, str]) -> str:
@@ -82,12 +89,30 @@ def rest_url(flink: Mapping[str, str]) -> str:
     return f"{scheme}://{host}:{port}"
 
 
-def _check_cluster(flink: Mapping[str, str], job_name: str, parallelism: int) -> None:
-    url = rest_url(flink)
+def take_over(environment: StreamExecutionEnvironment, job_id: str) -> str:
+    """Stops a job with a savepoint, in whose place another one is about to be; its path.
+
+    In here, with the other one built already, and not by whoever submits it: nobody judges from
+    now on, so nothing that takes time or that may fail is left for later.
+    """
+    url = f"{rest_url(configuration(environment))}/jobs/{job_id}"
+    trigger = _call(f"{url}/stop", {"drain": False})["request-id"]
+    while (answer := _call(f"{url}/savepoints/{trigger}"))["status"]["id"] != "COMPLETED":
+        time.sleep(_SAVEPOINT_EVERY_S)
+    operation = answer["operation"]
+    if "location" not in operation:
+        raise RefusedError(
+            f"job {job_id} could not be stopped with a savepoint: "
+            f"{operation['failure-cause']['stack-trace']}"
+        )
+    return str(operation["location"])
+
+
+def _check_alone(flink: Mapping[str, str], job_name: str, replaced: str | None) -> None:
     alive = [
         job["jid"]
-        for job in _get(f"{url}/jobs/overview")["jobs"]
-        if job["name"] == job_name and job["state"] not in _ENDED
+        for job in _call(f"{rest_url(flink)}/jobs/overview")["jobs"]
+        if job["name"] == job_name and job["state"] not in _ENDED and job["jid"] != replaced
     ]
     if alive:
         raise RefusedError(
@@ -95,12 +120,15 @@ def _check_cluster(flink: Mapping[str, str], job_name: str, parallelism: int) ->
             "attempt twice. Stop it with a savepoint first, and start this one from that "
             "savepoint's path (make upgrade, or python -m flink_control upgrade, does both)"
         )
+
+
+def _check_slots(flink: Mapping[str, str], parallelism: int) -> None:
     if "kubernetes.internal.jobmanager.entrypoint.class" in flink:
         return  # such a cluster starts TaskManagers when it needs them
     wanted = 1 if flink.get("jobmanager.scheduler", "").lower() == "adaptive" else parallelism
     # A job that has just ended gives its slots back a moment later.
     deadline = time.monotonic() + _SLOT_WITHIN_S
-    while (overview := _get(f"{url}/overview"))["slots-available"] < wanted:
+    while (overview := _call(f"{rest_url(flink)}/overview"))["slots-available"] < wanted:
         if time.monotonic() > deadline:
             raise RefusedError(
                 f"no free slot: the job needs {wanted}, and of the cluster's "
@@ -110,45 +138,20 @@ def _check_cluster(flink: Mapping[str, str], job_name: str, parallelism: int) ->
         time.sleep(_LOOK_EVERY_S)
 
 
-def _get(url: str) -> Any:  # noqa: ANN401 — JSON
+def _call(url: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 — JSON
+    request = urllib.request.Request(  # noqa: S310 — our own scheme
+        url,
+        None if body is None else json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
     try:
-        with urllib.request.urlopen(url, timeout=_REST_TIMEOUT_S) as answer:  # noqa: S310 — our own scheme
+        with urllib.request.urlopen(request, timeout=_REST_TIMEOUT_S) as answer:  # noqa: S310 — our own scheme
             return json.load(answer)
     except (OSError, ValueError) as error:
         raise RefusedError(
-            f"cannot look at {url} whether the job runs already: {error}. "
-            "DETECTOR_PREFLIGHT=false submits it without a look"
+            f"this JobManager's own REST does not answer at {url}: {error}. "
+            "DETECTOR_PREFLIGHT=false submits without a look whether the job runs already"
         ) from error
-
-
-def _check_kafka(properties: Mapping[str, str], topics: list[str]) -> None:
-    jvm = get_gateway().jvm
-    known = jvm.java.util.Properties()
-    patience = {
-        "default.api.timeout.ms": str(_KAFKA_TIMEOUT_MS),
-        "request.timeout.ms": str(_KAFKA_TIMEOUT_MS // 2),
-    }
-    for name, value in {**properties, **patience}.items():
-        known.setProperty(name, value)
-    clients = jvm.org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin
-    servers = properties["bootstrap.servers"]
-    try:
-        admin = clients.AdminClient.create(known)
-        try:
-            there = set(admin.listTopics().names().get())
-        finally:
-            admin.close(jvm.java.time.Duration.ofSeconds(1))
-    except Py4JJavaError as error:
-        raise RefusedError(
-            f"Kafka does not answer at {servers} ({root_cause(error)}): start it, or set "
-            "DETECTOR_KAFKA_BOOTSTRAP to where it is"
-        ) from error
-    missing = [topic for topic in topics if topic not in there]
-    if missing:
-        raise RefusedError(
-            f"Kafka at {servers} shows no topic {', '.join(missing)}: create what is missing "
-            "(python -m login_api.topics), or allow this user to describe it"
-        )
 
 
 def root_cause(error: Py4JJavaError) -> str:

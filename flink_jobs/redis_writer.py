@@ -8,6 +8,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from login_blocking.blocks import RedisEntry
 from login_blocking.names import BLOCK_CHANGES, BLOCK_STATE, block_hash, blocked_set, guard
+from login_blocking.redis_urls import with_verified_name
 from login_blocking.subjects import Subject
 
 _TRIES = 2
@@ -26,7 +27,7 @@ class RedisBlockWriter:
 
     def __init__(self, url: str, script: str, *, timeout_s: float = 0.5) -> None:
         self._redis = redis.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
+            with_verified_name(url), socket_timeout=timeout_s, socket_connect_timeout=timeout_s
         )
         self._script = script
         self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flink_jobs.resources import optional_resource, resource
+from login_blocking.kafka_access import KafkaSettings
 from login_blocking.names import (
     BLOCK_COMMANDS,
     BLOCK_EVENTS,
@@ -20,13 +21,14 @@ from login_blocking.names import (
 )
 
 
-class Settings(BaseSettings):
+class Settings(KafkaSettings, BaseSettings):
     """What to read, where to write. README's table explains each."""
 
-    model_config = SettingsConfigDict(env_prefix="DETECTOR_", env_file=None, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="DETECTOR_", env_file=None, extra="forbid", hide_input_in_errors=True
+    )
 
     job_name: str = "block-detector"
-    kafka_bootstrap: str
     attempts_topic: str = LOGIN_ATTEMPTS
     rejected_topic: str | None = LOGIN_ATTEMPTS_REJECTED
     """None: drop what is no attempt; for history, whose reader has refused it before."""
@@ -45,11 +47,6 @@ class Settings(BaseSettings):
     name, a free slot, Kafka and its topics there."""
     watermark_delay_ms: Annotated[int, Field(ge=0)] = 500
     """How much later than a younger one an attempt may arrive and still be judged in its order."""
-
-    def topics(self) -> list[str]:
-        """All topics that the job reads or writes."""
-        optional = (self.rejected_topic, self.commands_topic)
-        return [self.attempts_topic, self.events_topic, *(topic for topic in optional if topic)]
 
     def policy_source(self) -> str:
         """The policy's YAML: carried in the settings, from a file, or the jar's own."""

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from login_api.migrations import migrate
 from login_api.policy_in_force import PolicyInForce
 from login_api.settings import METRICS_FOLDER_VARIABLE, Settings
+from login_blocking.complaints import complaints
 from login_blocking.policy_file import PolicyError
 
 _STOP_WITHIN_S: Final = 5
@@ -24,10 +25,7 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        for detail in error.errors(include_input=False):
-            name = "_".join(["LOGIN_API", *map(str, detail["loc"])]).upper()
-            told = detail["msg"].removeprefix("Value error, ")
-            sys.stderr.write(f"{name}: {told}\n" if detail["loc"] else f"{told}\n")
+        sys.stderr.writelines(f"{line}\n" for line in complaints(error, "LOGIN_API_"))
         return 2
     try:
         PolicyInForce(settings.policy_file)

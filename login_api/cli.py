@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +9,22 @@ from typing import Any, Final
 
 import click
 from flask import Flask
+from pydantic import ValidationError
 
 from login_api.admin import read_command
 from login_api.attempt_history import KafkaAttemptHistory
 from login_api.documents import MalformedError, read_name
 from login_api.errors import PartUnavailableError
+from login_api.kafka_clients import refusal
 from login_api.record_publisher import Fate, KafkaRecordPublisher
 from login_api.records import command_record
+from login_api.settings import OnlyKafka
 from login_blocking.commands import Action, Command
+from login_blocking.complaints import complaints
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.moments import iso
 from login_blocking.subjects import SUBJECT_TYPES
 
-_BOOTSTRAP: Final = "LOGIN_API_KAFKA_BOOTSTRAP"
 _CONNECT_WITHIN_S: Final = 10.0
 _TIMEOUT_MS: Final = 5_000
 
@@ -77,8 +80,8 @@ def attempts(user: str, limit: int) -> None:
         key = read_name(user)
     except MalformedError as error:
         raise click.ClickException(str(error)) from None
-    with _kafka_needed():
-        history = KafkaAttemptHistory(_bootstrap()).of_user(key, limit)
+    with _kafka_needed() as access:
+        history = KafkaAttemptHistory(access).of_user(key, limit)
     for attempt in history.attempts:
         click.echo(json.dumps(json.loads(attempt.encode())))  # escapes what could be no text
     if history.searched_back_to is not None:
@@ -91,16 +94,18 @@ def _publish(given: dict[str, Any], action: Action) -> None:
         command = read_command(given, action, time.time_ns() // 1_000_000)
     except MalformedError as error:
         raise click.ClickException(str(error)) from None
-    with _kafka_needed():
-        _send(command)
+    with _kafka_needed() as access:
+        _send(access, command)
     click.echo(f"{action.value} {command.subject.type} {command.subject.key!r}: on its way")
 
 
-def _send(command: Command) -> None:
-    publisher = KafkaRecordPublisher(_bootstrap(), _TIMEOUT_MS)
+def _send(access: KafkaAccess, command: Command) -> None:
+    publisher = KafkaRecordPublisher(access, _TIMEOUT_MS)
     deadline = time.monotonic() + _CONNECT_WITHIN_S
     try:
         while publisher.publish_all([command_record(command)]) != [Fate.PUBLISHED]:
+            if publisher.refused is not None:
+                raise click.ClickException(f"Kafka refuses us: {publisher.refused}")
             if time.monotonic() > deadline:
                 raise PartUnavailableError("kafka")
             time.sleep(0.1)
@@ -108,18 +113,15 @@ def _send(command: Command) -> None:
         publisher.close()
 
 
-def _bootstrap() -> str:
-    bootstrap = os.environ.get(_BOOTSTRAP, "")
-    if not bootstrap:
-        raise click.ClickException(f"{_BOOTSTRAP} is not set; for instance 127.0.0.1:19092")
-    return bootstrap
-
-
 @contextmanager
-def _kafka_needed() -> Iterator[None]:
+def _kafka_needed() -> Iterator[KafkaAccess]:
     try:
-        yield
-    except PartUnavailableError:
-        raise click.ClickException(
-            f"Kafka does not answer at {_bootstrap()}; nothing was done"
-        ) from None
+        access = OnlyKafka().kafka()
+    except ValidationError as error:
+        raise click.ClickException("\n".join(complaints(error, "LOGIN_API_"))) from None
+    try:
+        yield access
+    except PartUnavailableError as error:
+        why = refusal(access, error.__cause__) if isinstance(error.__cause__, Exception) else None
+        told = f"does not answer at {access.bootstrap}" if why is None else f"refuses us: {why}"
+        raise click.ClickException(f"Kafka {told}; nothing was done") from None

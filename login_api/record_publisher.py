@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import structlog
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import (
+    AuthorizationError,
     InvalidRecordError,
     InvalidTimestampError,
     KafkaError,
@@ -22,7 +23,9 @@ from kafka.errors import (
 from kafka.partitioner.default import DefaultPartitioner, murmur2
 
 from login_api.errors import PartUnavailableError
+from login_api.kafka_clients import client_arguments, listening, partitions_of, refusal
 from login_api.records import Record
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import LOGIN_ATTEMPTS
 
 _log = structlog.get_logger("login_api")
@@ -115,9 +118,11 @@ class KafkaRecordPublisher:
     holds, and a new one takes its place: it cannot deliver late, nor a record before an older one.
     """
 
-    def __init__(self, bootstrap: str, timeout_ms: int) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, access: KafkaAccess, timeout_ms: int) -> None:
+        self._access = access
         self._timeout_ms = timeout_ms
+        self.refused: str | None = None
+        """Why Kafka takes nothing from this user, None if it does, is away or was not asked yet."""
         self._producer: KafkaProducer | None = None
         self._changing = threading.Lock()
         self._closed = threading.Event()
@@ -132,23 +137,23 @@ class KafkaRecordPublisher:
         producer = self._producer
         if producer is None:
             return [Fate.UNSENT] * len(records)
-        sent = _send(producer, records, deadline)
+        sent = self._send(producer, records, deadline)
         for answer in sent:
             if not isinstance(answer, Fate):
-                _wait(answer, deadline)
+                self._wait(answer, deadline)
         if any(_fate(answer) not in (Fate.PUBLISHED, Fate.UNSENT) for answer in sent):
             # A refusal too is fatal to an idempotent producer: all that follows would share it.
             self._give_up(producer)
             deadline = time.monotonic() + _ABORT_WITHIN_S
             for answer in sent:
                 if not isinstance(answer, Fate):
-                    _wait(answer, deadline)
+                    self._wait(answer, deadline)
         return [_fate(answer) for answer in sent]
 
     def held(self, records: Sequence[Record]) -> set[Record]:
         """See Kafka. Reads whatever is not older than the oldest of them."""
         wanted, found = set(records), set[Record]()
-        if not self._listening():
+        if not listening(self._access):
             raise PartUnavailableError("kafka")
         try:
             for topic in {record.topic for record in wanted}:
@@ -194,7 +199,7 @@ class KafkaRecordPublisher:
         if given_up is not None:
             _close(given_up, _CLOSE_TIMEOUT_S)
         while not self._closed.is_set():
-            producer = self._new_producer() if self._listening() else None
+            producer = self._new_producer() if listening(self._access) else None
             if producer is None:
                 self._closed.wait(_RECONNECT_AFTER_S)
                 continue
@@ -206,23 +211,12 @@ class KafkaRecordPublisher:
                     self._connected_once.set()
             return
 
-    def _listening(self) -> bool:
-        # The producer's constructor leaves sockets open when it fails: look before.
-        for address in self._bootstrap.split(","):
-            host, _, port = address.strip().rpartition(":")
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
-            except OSError:
-                continue
-            return True
-        return False
-
     def _new_producer(self) -> KafkaProducer | None:
         """None while the topic is missing, too: topics are made by whoever deploys."""
         producer = None
         try:
             producer = KafkaProducer(
-                bootstrap_servers=self._bootstrap.split(","),
+                **client_arguments(self._access),
                 bootstrap_timeout_ms=_ANSWER_WITHIN_MS,
                 acks="all",
                 enable_idempotence=True,
@@ -240,16 +234,21 @@ class KafkaRecordPublisher:
             )
             producer.partitions_for(LOGIN_ATTEMPTS)
         except (KafkaError, OSError) as error:
-            _log.warning("kafka is not ready", error=type(error).__name__)
+            self.refused = refusal(self._access, error)
+            reason = self.refused
+            if reason is None and producer is not None:
+                reason = f"nothing of topic {LOGIN_ATTEMPTS}: python -m login_api.topics creates it"
+            _log.warning("kafka is not ready", error=type(error).__name__, reason=reason)
             if producer is not None:
                 _close(producer, timeout_s=0)
             return None
+        self.refused = None
         return producer
 
     def _since(self, topic: str, oldest: int) -> Iterator[Record]:
         """Every record of a topic from the first whose stamp is `oldest` or later."""
         consumer = KafkaConsumer(
-            bootstrap_servers=self._bootstrap.split(","),
+            **client_arguments(self._access),
             bootstrap_timeout_ms=_ANSWER_WITHIN_MS,
             request_timeout_ms=_ANSWER_WITHIN_MS,
             enable_auto_commit=False,
@@ -257,9 +256,7 @@ class KafkaRecordPublisher:
         )
         deadline = time.monotonic() + _LOOK_WITHIN_S
         try:
-            partitions = [
-                TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)
-            ]
+            partitions = partitions_of(consumer, topic)
             begins = consumer.offsets_for_times(dict.fromkeys(partitions, oldest))
             ends = consumer.end_offsets(partitions)
             left = [it for it in partitions if begins[it] and begins[it].offset < ends[it]]
@@ -275,36 +272,43 @@ class KafkaRecordPublisher:
         finally:
             consumer.close()
 
+    def _send(
+        self, producer: KafkaProducer, records: Sequence[Record], deadline: float
+    ) -> list[Any]:
+        """For each a future or, where none came of it, its fate."""
+        sent: list[Any] = []
+        failed_topics = set()  # each of its records would wait as long as the first
+        for record in records:
+            if record.topic in failed_topics:
+                sent.append(Fate.UNSENT)
+                continue
+            try:
+                future = producer.send(
+                    record.topic, key=record.key, value=record.value, timestamp_ms=record.ts
+                )
+            except (ValueError, *_REFUSALS):
+                sent.append(Fate.REFUSED)
+            except KafkaError as error:
+                self._tell_if_refused(error)
+                failed_topics.add(record.topic)
+                sent.append(Fate.UNSENT)
+            else:
+                sent.append(future)
+        with suppress(KafkaError):  # each future tells by itself
+            producer.flush(timeout=max(0.0, deadline - time.monotonic()))
+        return sent
 
-def _send(producer: KafkaProducer, records: Sequence[Record], deadline: float) -> list[Any]:
-    """For each a future or, where none came of it, its fate."""
-    sent: list[Any] = []
-    failed_topics = set()  # each of its records would wait as long as the first
-    for record in records:
-        if record.topic in failed_topics:
-            sent.append(Fate.UNSENT)
-            continue
+    def _wait(self, future: Any, deadline: float) -> None:  # noqa: ANN401 — kafka-python has no types
         try:
-            future = producer.send(
-                record.topic, key=record.key, value=record.value, timestamp_ms=record.ts
-            )
-        except (ValueError, *_REFUSALS):
-            sent.append(Fate.REFUSED)
-        except KafkaError:
-            failed_topics.add(record.topic)
-            sent.append(Fate.UNSENT)
-        else:
-            sent.append(future)
-    with suppress(KafkaError):  # each future tells by itself
-        producer.flush(timeout=max(0.0, deadline - time.monotonic()))
-    return sent
+            future.get(timeout=max(0.0, deadline - time.monotonic()))
+        except KafkaError as error:
+            self._tell_if_refused(error)
 
-
-def _wait(future: Any, deadline: float) -> None:  # noqa: ANN401 — kafka-python has no types
-    try:
-        future.get(timeout=max(0.0, deadline - time.monotonic()))
-    except KafkaError:
-        return
+    def _tell_if_refused(self, error: KafkaError) -> None:
+        if isinstance(error, AuthorizationError):
+            before, self.refused = self.refused, refusal(self._access, error)
+            if self.refused != before:  # each record of a batch tells the same
+                _log.error("kafka refuses us", reason=self.refused)
 
 
 def _fate(answer: Any) -> Fate:  # noqa: ANN401 — a Fate or kafka-python's future

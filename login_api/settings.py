@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from login_blocking.client_address import ForwardedHeader, Networks, checked_header, networks
+from login_blocking.kafka_access import KafkaSettings
 
 METRICS_FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client's own: set before its import, it lets several workers add up their figures."""
@@ -47,10 +48,16 @@ Proxies = Annotated[Networks, NoDecode, BeforeValidator(networks)]
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)]
 
 
-class Settings(BaseSettings):
-    """Where to listen, what to lean on, how dear a hash is. README's table explains each."""
+class OnlyKafka(KafkaSettings, BaseSettings):
+    """How to reach Kafka: all that the operator's commands and the topics need."""
 
-    model_config = SettingsConfigDict(env_prefix="LOGIN_API_", env_file=None)
+    model_config = SettingsConfigDict(
+        env_prefix="LOGIN_API_", env_file=None, hide_input_in_errors=True
+    )
+
+
+class Settings(OnlyKafka):
+    """Where to listen, what to lean on, how dear a hash is. README's table explains each."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=3000, ge=1, le=65_535)
@@ -69,7 +76,6 @@ class Settings(BaseSettings):
     policy_file: FilePath = Path(__file__).parents[1] / "policies" / "default.yaml"
     known_places: bool = True
     places_key: Secret | None = None
-    kafka_bootstrap: str = Field(pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
     publish_timeout_ms: PositiveInt = 1_000
 
     # OWASP's minimum for argon2id: 31 ms of one core.

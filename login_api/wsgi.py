@@ -45,7 +45,7 @@ _database = Database(
     _settings.database_timeout_ms,
 )
 _publisher = DurablePublisher(
-    KafkaRecordPublisher(_settings.kafka_bootstrap, _settings.publish_timeout_ms),
+    KafkaRecordPublisher(_settings.kafka(), _settings.publish_timeout_ms),
     # Connections of its own: logins that wait for Postgres must not keep it from the gate.
     PostgresOutbox(
         Database(
@@ -75,7 +75,7 @@ app = create_app(
         ),
         places=Places(_settings.places_secret()),
         publisher=_publisher,
-        history=KafkaAttemptHistory(_settings.kafka_bootstrap),
+        history=KafkaAttemptHistory(_settings.kafka()),
         metrics=_metrics,
         hasher=Argon2Hasher(
             PasswordHasher(

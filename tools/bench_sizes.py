@@ -24,6 +24,7 @@ from login_api.record_publisher import Fate, KafkaRecordPublisher
 from login_api.records import Record
 from login_blocking.attempts import Attempt, Outcome
 from login_blocking.blocks import RedisEntry
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.policy_file import parse_policy
 from login_blocking.subjects import Subject
 from tools import list_servers
@@ -193,7 +194,7 @@ def _published(stack: Stack, attempts: int, together: int) -> int:
     """What a topic's log takes on disk."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
     topics.create_topics(stack.kafka_bootstrap, {topic: {}}, partitions=1)
-    publisher = KafkaRecordPublisher(stack.kafka_bootstrap, 10_000)
+    publisher = KafkaRecordPublisher(KafkaAccess(stack.kafka_bootstrap), 10_000)
     try:
         for n in range(0, attempts, together):
             records = [_record(topic) for _ in range(min(together, attempts - n))]

@@ -19,6 +19,7 @@ from login_api.migrations import migrate
 from login_api.outbox import PostgresOutbox, Undelivered
 from login_api.record_publisher import Fate, KafkaRecordPublisher
 from login_api.records import Record
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import LOGIN_ATTEMPTS
 from tests.contract.test_login_api_record_publisher import records
 from tests.support.services import KafkaServer, PostgresServer, running_kafka, running_postgres
@@ -37,7 +38,7 @@ class Process:
         self.metrics = Metrics()
         self.database = Database(database_url, 4, timeout_ms=2_000)
         self.outbox = PostgresOutbox(self.database)
-        self.kafka = KafkaRecordPublisher(bootstrap, TIMEOUT_MS)
+        self.kafka = KafkaRecordPublisher(KafkaAccess(bootstrap), TIMEOUT_MS)
         self.publisher = DurablePublisher(self.kafka, self.outbox, self.metrics, settle_s=SETTLE_S)
 
     def close(self) -> None:
@@ -202,7 +203,7 @@ def test_what_a_drainer_published_before_it_died_is_not_published_again(
     connected = Database(database, 2, timeout_ms=2_000)
     outbox = PostgresOutbox(connected)
     outbox.append([Undelivered(record, uncertain=False) for record in waiting], closing=True)
-    only_kafka = KafkaRecordPublisher(kafka.bootstrap, 5_000)
+    only_kafka = KafkaRecordPublisher(kafka.access, 5_000)
     with outbox.draining() as drain:
         assert drain is not None
         drain.mark_sent([it.seq for it in drain.oldest(100, 0)])

@@ -17,6 +17,7 @@ from login_api.metrics import Metrics
 from login_api.record_publisher import Fate, KafkaRecordPublisher
 from login_api.records import RecordPublisher, attempt_record
 from login_blocking.attempts import Attempt, Outcome, decode
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import LOGIN_ATTEMPTS
 from tests.support.login_api import InMemoryRecordPublisher
 from tests.support.outbox import InMemoryOutbox
@@ -76,7 +77,7 @@ def wait_until_it_publishes(publisher: KafkaRecordPublisher) -> None:
 
 @pytest.fixture
 def kafka_publisher(kafka_server: KafkaServer) -> Iterator[KafkaRecordPublisher]:
-    publisher = KafkaRecordPublisher(kafka_server.bootstrap, TIMEOUT_MS)
+    publisher = KafkaRecordPublisher(kafka_server.access, TIMEOUT_MS)
     wait_until_it_publishes(publisher)
     yield publisher
     publisher.close()
@@ -165,7 +166,7 @@ def test_a_stamp_that_the_broker_refuses_spoils_nothing_for_the_next(
 
 @pytest.mark.service
 def test_without_a_broker_every_call_fails_at_once() -> None:
-    publisher = KafkaRecordPublisher(f"127.0.0.1:{free_port()}", TIMEOUT_MS)
+    publisher = KafkaRecordPublisher(KafkaAccess(f"127.0.0.1:{free_port()}"), TIMEOUT_MS)
     try:
         began = time.monotonic()
         assert publisher.publish_all([attempt_record(an_attempt())]) == [Fate.UNSENT]
@@ -184,7 +185,7 @@ def test_without_a_broker_every_call_fails_at_once() -> None:
 @pytest.mark.service
 def test_a_broker_may_come_late_go_and_come_back(tmp_path: Path) -> None:
     port = free_port()
-    publisher = KafkaRecordPublisher(f"127.0.0.1:{port}", TIMEOUT_MS)
+    publisher = KafkaRecordPublisher(KafkaAccess(f"127.0.0.1:{port}"), TIMEOUT_MS)
     try:
         with running_kafka(tmp_path, port):
             wait_until_it_publishes(publisher)
@@ -215,7 +216,7 @@ def test_held_are_those_that_the_topic_has_and_no_others(
 @pytest.mark.service
 def test_what_a_standing_broker_was_sent_is_uncertain_and_given_up(tmp_path: Path) -> None:
     with running_kafka(tmp_path) as server:
-        publisher = KafkaRecordPublisher(server.bootstrap, TIMEOUT_MS)
+        publisher = KafkaRecordPublisher(server.access, TIMEOUT_MS)
         try:
             wait_until_it_publishes(publisher)
             server.process.pause()

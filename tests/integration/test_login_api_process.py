@@ -373,7 +373,7 @@ def test_the_command_line_says_what_is_missing(settings: dict[str, str]) -> None
     nowhere = {**settings, "LOGIN_API_KAFKA_BOOTSTRAP": ""}
     unset = _flask(nowhere, "unblock", "alice", "--reason", "x", "--by", "eve")
     assert unset.returncode == 1
-    assert "LOGIN_API_KAFKA_BOOTSTRAP is not set" in unset.stderr
+    assert "LOGIN_API_KAFKA_BOOTSTRAP: host:port is wanted" in unset.stderr
 
 
 def _flask(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

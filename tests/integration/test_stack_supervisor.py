@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tools.stack import processes
+from tools.stack import processes, supervisor
 from tools.stack.layout import ROOT
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(60)]
@@ -30,7 +30,8 @@ folder = Path(sys.argv[1])
 stack = layout.create(folder, layout.Ports.free(), folder / "any.yaml")
 stack.logs.mkdir(exist_ok=True)
 
-def part(name, *needs, code="import time; time.sleep(600)", ready=lambda: True):
+def part(name, *needs, code="import time; time.sleep(600)", ready=None):
+    ready = ready or (lambda: name in (folder / "order").read_text().split())
     marked = f"import pathlib; pathlib.Path({str(folder)!r}, 'order').open('a').write('{name} ');"
     return Part(name, needs=needs, command=[sys.executable, "-c", marked + code], ready=ready)
 
@@ -92,7 +93,11 @@ def healthy(state: dict[str, Any]) -> bool:
 
 
 def gone(pids: list[int]) -> bool:
-    return not any(psutil.pid_exists(pid) for pid in pids)
+    # Whoever adopted them may leave them as zombies.
+    return all(
+        not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        for pid in pids
+    )
 
 
 def test_parts_start_after_those_they_need(start: Callable[[str], Running]) -> None:
@@ -151,11 +156,7 @@ def test_down_ends_what_a_killed_supervisor_left(start: Callable[[str], Running]
     down = [sys.executable, "-m", "tools.stack", "--state-dir", str(running.folder), "down"]
     subprocess.run(down, cwd=ROOT, check=True, capture_output=True, timeout=60)
 
-    # Whoever adopted them may leave them as zombies.
-    assert all(
-        not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-        for pid in pids
-    )
+    assert gone(pids)
 
 
 def test_stranger_with_the_same_id_is_left_alone() -> None:
@@ -165,3 +166,18 @@ def test_stranger_with_the_same_id_is_left_alone() -> None:
 
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_log_that_grew_large_is_set_aside_while_its_part_goes_on_writing(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    with log.open("ab", buffering=0) as writing:
+        writing.write(b"old " * 10)
+        supervisor.bound_logs(tmp_path, limit_bytes=40)
+        assert not (tmp_path / "part.log.1").exists()
+
+        writing.write(b"!")
+        supervisor.bound_logs(tmp_path, limit_bytes=40)
+        writing.write(b"new")
+
+    assert log.read_bytes() == b"new"
+    assert (tmp_path / "part.log.1").read_bytes() == b"old " * 10 + b"!"

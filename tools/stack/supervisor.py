@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -18,7 +20,9 @@ from tools.stack.prepare import log_tail
 from tools.stack.processes import Identity
 
 _TICK_S: Final = 0.1
+_LOGS_EVERY_S: Final = 30.0
 _START_TIMEOUT_S: Final = 120.0
+_LOG_LIMIT_BYTES: Final = 32 * 1024 * 1024
 _BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -44,6 +48,18 @@ class Running:
         return self.state in ("healthy", "done")
 
 
+def bound_logs(folder: Path, limit_bytes: int = _LOG_LIMIT_BYTES) -> None:
+    """Keeps each log, and one older file of it, near a size.
+
+    Copied and emptied in place: the parts hold their files open, for appending. What a part writes
+    between the two is lost.
+    """
+    for log in folder.glob("*.log"):
+        if log.stat().st_size > limit_bytes:
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)
+
+
 class Supervisor:
     """Runs a stack until it is told to stop, or until a part never becomes healthy."""
 
@@ -58,11 +74,15 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         failed = False
+        logs_looked_at = time.monotonic()
         while not self._stopping.is_set() and not failed:
             for running in self._parts.values():
                 self._advance(running)
             failed = any(running.state == "failed" for running in self._parts.values())
             self._write_state("starting")
+            if time.monotonic() - logs_looked_at > _LOGS_EVERY_S:
+                bound_logs(self._stack.logs)
+                logs_looked_at = time.monotonic()
             self._stopping.wait(_TICK_S)
         self._stop_all()
         self._write_state("failed" if failed else "stopped")

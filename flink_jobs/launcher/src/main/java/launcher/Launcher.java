@@ -89,11 +89,18 @@ public final class Launcher {
             .invoke(null, (Object) arguments.toArray(String[]::new));
       } catch (InvocationTargetException e) {
         if (Files.exists(error)) {
-          throw new IllegalStateException("the job was refused: " + Files.readString(error));
+          throw refusal(Files.readString(error));
         }
         throw e.getCause() instanceof Exception cause ? cause : e;
       }
     }
+  }
+
+  /** Stands out between the web UI's stack traces, and adds none. */
+  private static Exception refusal(String why) {
+    Exception refused = new IllegalStateException("\n\nthe job was refused: " + why.strip() + "\n");
+    refused.setStackTrace(new StackTraceElement[0]);
+    return refused;
   }
 
   private static void delete(Path folder) throws IOException {

@@ -1,0 +1,194 @@
+"""What the keeper makes of what it sees; on a JobManager of a few lines."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flink_control import live_job
+from flink_control.keeper import Keeper
+from flink_control.rest import FlinkError, FlinkRest
+from flink_control.snapshots import Snapshots
+
+NAME = live_job.JOB_NAME
+
+
+class FakeFlink(FlinkRest):
+    """A session cluster: jobs by id, the newest last."""
+
+    def __init__(self) -> None:
+        super().__init__("http://nowhere.invalid")
+        self.states: dict[str, str] = {}
+        self.began_from: dict[str, str | None] = {}
+        self.completed: dict[str, str] = {}
+        self.free_slots = 1
+        self.away = False
+        self.starts = True
+        """False: a job that is submitted fails."""
+
+    def jobs(self) -> list[dict[str, Any]]:
+        if self.away:
+            raise FlinkError("Flink does not answer")
+        return [
+            {"jid": job_id, "name": NAME, "state": state, "start-time": number}
+            for number, (job_id, state) in enumerate(self.states.items())
+        ]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        state = self.states[job_id]
+        return {"state": state, "now": 1, "vertices": [{"status": state}]}
+
+    def exceptions(self, job_id: str) -> str:
+        return "" if self.states[job_id] == "RUNNING" else "why"
+
+    def slots(self) -> tuple[int, int]:
+        return self.free_slots, 1
+
+    def newest_snapshot(self, job_id: str) -> str | None:
+        return self.completed.get(job_id)
+
+    def upload(self, jar: Path, name: str | None = None) -> str:
+        return f"id_{jar.name}"
+
+    def run_jar(
+        self,
+        jar_id: str,
+        savepoint: str | None = None,
+        configuration: dict[str, str] | None = None,
+        timeout_s: float = 1.0,
+    ) -> str:
+        job_id = f"job{len(self.began_from) + 1}"
+        self.began_from[job_id] = savepoint
+        self.states[job_id] = "RUNNING" if self.starts else "FAILED"
+        return job_id
+
+    def cancel(self, job_id: str) -> None:
+        self.states[job_id] = "CANCELED"
+
+    def jars(self) -> list[dict[str, Any]]:
+        return []
+
+    def delete_jar(self, jar_id: str) -> None:
+        pass
+
+    def forget_all(self) -> None:
+        """As a JobManager that restarts."""
+        self.states.clear()
+
+
+@pytest.fixture
+def flink() -> FakeFlink:
+    return FakeFlink()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Snapshots:
+    return Snapshots(tmp_path / "checkpoints", tmp_path / "last-job.json")
+
+
+@pytest.fixture
+def keeper(flink: FakeFlink, kept: Snapshots, tmp_path: Path) -> Keeper:
+    jar = tmp_path / "block-detector.jar"
+    with zipfile.ZipFile(jar, "w") as content:
+        content.writestr("META-INF/MANIFEST.MF", "Main-Class: launcher.Launcher\n")
+        content.writestr("job/flink_jobs/block_detector.py", "")
+    return Keeper(flink, jar, kept)
+
+
+def test_first_job_is_started_from_nothing(flink: FakeFlink, keeper: Keeper) -> None:
+    keeper.look()
+    keeper.look()
+
+    assert flink.began_from == {"job1": None}
+
+
+def test_jobmanager_that_forgot_gets_the_job_again_from_its_newest_snapshot(
+    flink: FakeFlink, keeper: Keeper
+) -> None:
+    keeper.look()
+    flink.completed["job1"] = "file:///chk-7"
+    keeper.look()
+
+    flink.forget_all()
+    keeper.look()
+    keeper.look()
+
+    assert flink.began_from == {"job1": None, "job2": "file:///chk-7"}
+
+
+def test_failed_job_is_started_again(flink: FakeFlink, keeper: Keeper) -> None:
+    keeper.look()
+    flink.completed["job1"] = "file:///chk-7"
+    flink.states["job1"] = "FAILED"
+
+    keeper.look()
+
+    assert flink.began_from["job2"] == "file:///chk-7"
+
+
+@pytest.mark.parametrize("state", ["FINISHED", "CANCELED"])
+def test_job_that_somebody_ended_stays_ended_until_the_jobmanager_restarts(
+    flink: FakeFlink, keeper: Keeper, state: str
+) -> None:
+    keeper.look()
+    flink.states["job1"] = state
+    flink.completed["job1"] = "file:///savepoint-1"
+    keeper.look()
+    assert list(flink.began_from) == ["job1"]
+
+    flink.forget_all()
+    keeper.look()
+
+    assert flink.began_from["job2"] == "file:///savepoint-1"
+
+
+def test_job_that_did_not_start_is_tried_again(flink: FakeFlink, keeper: Keeper) -> None:
+    flink.starts = False
+    keeper.look()
+    keeper.look()
+    assert list(flink.began_from) == ["job1", "job2"]
+
+    flink.starts = True
+    keeper.look()
+
+    assert flink.alive(NAME) == ["job3"]
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "RESTARTING", "CANCELLING", "CREATED"])
+def test_beside_a_job_that_lives_none_is_started(
+    flink: FakeFlink, keeper: Keeper, state: str
+) -> None:
+    flink.states["by-hand"] = state
+
+    keeper.look()
+
+    assert flink.began_from == {}
+
+
+def test_two_jobs_are_told_and_left_alone(
+    flink: FakeFlink, keeper: Keeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flink.states.update({"a": "RUNNING", "b": "RUNNING"})
+
+    keeper.look()
+
+    assert "2 jobs named block-detector run at once: a, b" in capsys.readouterr().out
+    assert flink.began_from == {}
+
+
+def test_without_a_jobmanager_or_a_slot_it_waits_and_says_so_once(
+    flink: FakeFlink, keeper: Keeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flink.away = True
+    keeper.look()
+    keeper.look()
+    flink.away, flink.free_slots = False, 0
+    keeper.look()
+
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "Flink does not answer",
+        "no job runs, and no slot is free: is the TaskManager up?",
+    ]
+    assert flink.began_from == {}
