@@ -58,6 +58,10 @@ class NotStartedError(FlinkError):
         self.job_id = job_id
 
 
+class NoAnswerError(FlinkError):
+    """The JobManager did not say what became of an upgrade."""
+
+
 class RolledBackError(FlinkError):
     """The new job did not start; the old one runs again from its savepoint."""
 
@@ -118,10 +122,11 @@ def upgrade(
         raise FlinkError(f"{NONE_RUNS}: submit one in place of an upgrade")
     before = flink.parameters(job_id)
     jar_id = upload(flink, jar, policy_text)
-    configuration = {REPLACES: job_id}
     try:
-        new_id = flink.run_jar(jar_id, None, configuration, _UPGRADED_WITHIN_S)
+        new_id = _run_in_place_of(flink, jar_id, job_id)
         running_at = wait_until_running(flink, new_id, restored=True)
+    except NoAnswerError:
+        raise
     except FlinkError as error:
         _undo(flink, job_id, before, jar, error)
         with contextlib.suppress(FlinkError):
@@ -130,6 +135,18 @@ def upgrade(
     savepoint, stopped_at = flink.last_savepoint(job_id)
     forget_old_jars(flink, say)
     return Upgraded(new_id, savepoint, (running_at - stopped_at) / 1_000)
+
+
+def _run_in_place_of(flink: FlinkRest, jar_id: str, job_id: str) -> str:
+    try:
+        return flink.run_jar(jar_id, None, {REPLACES: job_id}, _UPGRADED_WITHIN_S)
+    except FlinkError as error:
+        if error.status is None:
+            raise NoAnswerError(
+                f"{error}\nWhether job {job_id} was stopped is not known: look (status), and if no "
+                "job runs, submit; it begins where the old one left off."
+            ) from error
+        raise
 
 
 def _undo(

@@ -42,7 +42,7 @@ _STAMPED: Final = {
     "message.timestamp.type": "CreateTime",
     "message.timestamp.after.max.ms": str(FUTURE_REFUSED_MS),
 }
-WANTED: Final[Mapping[str, Mapping[str, str]]] = {
+CONFIGS: Final[Mapping[str, Mapping[str, str]]] = {
     LOGIN_ATTEMPTS: {**_STAMPED, "retention.ms": str(7 * _DAY_MS)},
     LOGIN_ATTEMPTS_REJECTED: {"retention.ms": str(30 * _DAY_MS)},
     BLOCK_COMMANDS: {**_STAMPED, "retention.ms": "-1"},
@@ -182,8 +182,8 @@ def main() -> int:
     created: list[str] = []
     while True:
         try:
-            created += create_missing(access, WANTED, shape)
-            other = differences(access, WANTED, shape)
+            created += create_missing(access, CONFIGS, shape)
+            other = differences(access, CONFIGS, shape)
         except KafkaError as error:
             why = refusal(access, error)
             reason = f"{type(error).__name__}: {error}" if why is None else f"refused: {why}"
