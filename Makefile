@@ -7,7 +7,7 @@ CONTROL = FLINK_URL=$(or $(FLINK),http://127.0.0.1:$(or $(STACK_PORT_FLINK),8081
 JAR_AND_POLICY = --jar .local/launcher/block-detector.jar $(CHOSEN_POLICY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-upgrade bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock
+.PHONY: help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-upgrade bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock bench-state bench-sizes scale backup restore restore-drill check-rules
 
 help: ## Show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -85,6 +85,28 @@ bench-blocked: setup ## What the Blocked API's answers cost, and a thousand stre
 bench-client: setup ## The client's copy under 1,000 changes a second: equal, how soon, what a question costs: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_client $(OPTIONS)
 
+bench-state: setup ## What a subject costs the detector: checkpoint, heap, RocksDB: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_state $(OPTIONS)
+
+bench-sizes: setup ## What a block, guard, place, attempt and account take in Redis, Kafka, Postgres: [OPTIONS=…]
+	@$(PYTHON) -m tools.bench_sizes $(OPTIONS)
+
+scale: setup ## How large each part must be: RATE=attempts/s ACCOUNTS=number; TABLE=1 renews docs/scaling.md
+	@$(PYTHON) -m tools.scaling $(if $(RATE),--rate $(RATE)) $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) $(if $(TABLE),--write)
+
+backup: setup ## All that the running stack keeps, as a folder: TO=folder
+	@$(PYTHON) -m tools.backup make $(TO)
+
+restore: setup ## A stack out of such a folder, to be started: FROM=folder STATE=new-folder
+	@$(PYTHON) -m tools.backup restore $(FROM) --state-dir $(STATE)
+
+restore-drill: setup ## Loses everything on purpose, in a stack of its own, and restores it
+	@$(PYTHON) -m tools.restore_drill
+
+check-rules: ## Prometheus' rules, their unit tests and its configuration (wants promtool)
+	@promtool check rules deploy/prometheus/rules/*.yaml
+	@promtool test rules deploy/prometheus/tests/*.yaml
+
 # In an environment of its own: it wants other versions than the project.
 FUZZ_CHECKS := not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance
 fuzz: setup ## Both running APIs called in every way that their OpenAPI documents allow, and others
@@ -129,3 +151,14 @@ env: ## Random secrets for docker compose in .env; none that is there is changed
 
 verify-compose: setup ## docker-compose.yml run by podman as it stands, and what that proves: [OPTIONS=…]
 	@$(PYTHON) -m tools.verify_compose $(OPTIONS)
+
+.PHONY: k8s-secrets k8s-files verify-k8s
+k8s-secrets: ## Random passwords for k8s/overlays/dev, where none are yet
+	@sh tools/make-env k8s/overlays/dev/secrets.env
+
+k8s-files: setup ## Renew the copies that k8s/ holds of files elsewhere
+	@$(PYTHON) -m tools.k8s.copies
+
+verify-k8s: setup ## Every overlay on a real API server, twice, and Flink's rights: [KUBECONFIG=file] [OPTIONS=--without-flink]
+	@# A cluster only if it is named here: the shell's own KUBECONFIG may be of one that matters.
+	@$(PYTHON) -m tools.k8s.verify $(if $(findstring command,$(origin KUBECONFIG)),--kubeconfig $(KUBECONFIG)) $(OPTIONS)

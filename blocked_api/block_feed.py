@@ -27,6 +27,7 @@ from login_blocking.names import (
     blocked_set,
     blocks_begun,
 )
+from login_blocking.redis_urls import with_verified_name
 from login_blocking.subjects import SUBJECT_TYPES, Subject, SubjectType
 
 STALE_AFTER_MS: Final = 10_000
@@ -249,7 +250,7 @@ def _unbroken(changes: list[Change | None]) -> list[Change]:
 
 def _pool(url: str, timeout_s: float, retry: Retry) -> redis.ConnectionPool:
     return redis.ConnectionPool.from_url(
-        url,
+        with_verified_name(url),
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         retry=retry,

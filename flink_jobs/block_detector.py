@@ -10,15 +10,15 @@ from typing import Final
 
 from py4j.protocol import Py4JJavaError
 from pydantic import ValidationError
-from pyflink.common import Duration, WatermarkStrategy
+from pyflink.common import Configuration, Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
-from pyflink.java_gateway import get_gateway
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import attempts_source, preflight
-from flink_jobs.kafka_tables import access_sql, client_properties
+from flink_jobs.kafka_tables import access_sql
 from flink_jobs.lifecycle import BlockLifecycle, RedisTarget
 from flink_jobs.pipeline import block_events, commands_sql
+from flink_jobs.refusal import RefusedError
 from flink_jobs.resources import resource
 from flink_jobs.rules_sql import ATTEMPTS
 from flink_jobs.settings import Settings, load_settings
@@ -41,8 +41,7 @@ def run(settings: Settings) -> None:
     policy = parse_policy(policy_text)
     replaced = submitted_with.get(_REPLACES)
     if settings.preflight:
-        kafka = client_properties(settings.kafka())
-        preflight.check(environment, settings.job_name, kafka, settings.topics(), replaced)
+        preflight.check(environment, settings, replaced)
     _tell(environment, policy_text, submitted_with)
     tables = StreamTableEnvironment.create(environment)
     if not settings.bounded:
@@ -81,9 +80,11 @@ def _execute_in_place_of(
 ) -> None:
     """What `execute` does, with the other job's state, taken at the last moment."""
     graph = environment._generate_stream_graph(clear_transformations=True, job_name=job_name)  # noqa: SLF001 — no other way in
-    savepoint = preflight.take_over(environment, replaced)
-    restore = get_gateway().jvm.org.apache.flink.runtime.jobgraph.SavepointRestoreSettings
-    graph.setSavepointRestoreSettings(restore.forPath(savepoint, True))
+    taken = Configuration()
+    taken.set_string("execution.state-recovery.path", preflight.take_over(environment, replaced))
+    taken.set_string("execution.state-recovery.ignore-unclaimed-state", "true")
+    # Into the configuration, not into the graph: there Flink writes over it from here.
+    environment.configure(taken)
     environment._j_stream_execution_environment.execute(graph)  # noqa: SLF001 — no other way in
 
 
@@ -184,19 +185,25 @@ def main() -> int:
     """Runs with the settings at hand; on an error writes it where the launcher looks for it."""
     try:
         run(load_settings())
-    except ValidationError as error:
-        return _report("\n".join(complaints(error, "DETECTOR_")))
-    except (PolicyError, ValueError, OSError) as error:
-        return _report(f"{type(error).__name__}: {error}")
     except preflight.TrialOverError:
         return 1  # so Flink wants a program to end of which it only wants the plan
-    except preflight.RefusedError as error:
-        return _report(str(error))
-    except Py4JJavaError as error:
-        return _report(preflight.root_cause(error))
-    except Exception:  # noqa: BLE001 — whatever it is, the person who submitted must see it
-        return _report(traceback.format_exc())
+    except Exception as error:  # noqa: BLE001 — whatever it is, the person who submitted must see it
+        return _report(_in_words(error))
     return 0
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case ValidationError():
+            return "\n".join(complaints(error, "DETECTOR_"))
+        case RefusedError():
+            return str(error)
+        case Py4JJavaError():
+            return preflight.root_cause(error)
+        case PolicyError() | ValueError() | OSError():
+            return f"{type(error).__name__}: {error}"
+        case _:
+            return traceback.format_exc()
 
 
 def _report(message: str) -> int:

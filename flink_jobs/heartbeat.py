@@ -6,6 +6,7 @@ import redis
 from redis.exceptions import RedisError
 
 from login_blocking.names import BLOCK_STATE
+from login_blocking.redis_urls import with_verified_name
 
 TICK: Final = "tick"
 """Where a hit has its subject's type, a row that only shows that rows arrive has this."""
@@ -23,7 +24,7 @@ class RedisHeartbeat:
 
     def __init__(self, url: str, script: str, *, timeout_s: float = 0.2) -> None:
         self._redis = redis.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
+            with_verified_name(url), socket_timeout=timeout_s, socket_connect_timeout=timeout_s
         )
         self._script = self._redis.register_script(script)
 

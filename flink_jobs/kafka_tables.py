@@ -4,7 +4,7 @@ from typing import Final
 
 from login_blocking.kafka_access import SASL_MECHANISM, KafkaAccess
 
-_SHADED: Final = "org.apache.flink.kafka.shaded.org.apache.kafka"
+SHADED: Final = "org.apache.flink.kafka.shaded.org.apache.kafka"
 """Where flink-sql-connector-kafka keeps Kafka's own classes."""
 
 
@@ -19,7 +19,7 @@ def client_properties(access: KafkaAccess) -> dict[str, str]:
         properties |= {
             "sasl.mechanism": SASL_MECHANISM,
             # Under this name Flink and Kafka both hide the value where they show their settings.
-            "sasl.jaas.config": f"{_SHADED}.common.security.scram.ScramLoginModule required "
+            "sasl.jaas.config": f"{SHADED}.common.security.scram.ScramLoginModule required "
             f"username={_jaas_text(access.username)} password={_jaas_text(access.password)};",
         }
     return properties

@@ -16,18 +16,17 @@ from py4j.protocol import Py4JJavaError
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
 
+from flink_jobs import kafka_check
+from flink_jobs.refusal import RefusedError
+from flink_jobs.settings import Settings
+
 _ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED", "SUSPENDED"})
 _REST_TIMEOUT_S: Final = 10.0
 _SLOT_WITHIN_S: Final = 3.0
 _LOOK_EVERY_S: Final = 0.2
 _SAVEPOINT_EVERY_S: Final = 0.05
-_KAFKA_TIMEOUT_MS: Final = 8_000
 _PLANNING: Final = "StreamPlanEnvironment"
 _SUBMITTING: Final = "StreamContextEnvironment"
-
-
-class RefusedError(Exception):
-    """This job cannot run on this cluster now; the message says why and what helps."""
 
 
 class TrialOverError(Exception):
@@ -58,29 +57,25 @@ def configuration(environment: StreamExecutionEnvironment) -> dict[str, str]:
 
 def check(
     environment: StreamExecutionEnvironment,
-    job_name: str,
-    kafka: Mapping[str, str],
-    topics: list[str],
+    settings: Settings,
     replaced: str | None = None,
 ) -> None:
     """Raises RefusedError where the job could not run.
 
     Args:
         environment: of the submission.
-        job_name: of which no other job may run.
-        kafka: properties of Kafka's clients.
-        topics: that must be there.
+        settings: of the job: its name, of which no other may run, and its topics.
         replaced: a job in whose place this one comes.
     """
     flink = configuration(environment)
     if "$internal.application.main" in flink:
         return
     if _kind(environment) == _SUBMITTING and flink.get("execution.target") == "embedded":
-        _check_alone(flink, job_name, replaced)
+        _check_alone(flink, settings.job_name, replaced)
         if replaced is None:
             _check_slots(flink, environment.get_parallelism())
     if _kind(environment) in (_SUBMITTING, _PLANNING):
-        _check_kafka(kafka, topics)
+        kafka_check.check(settings)
 
 
 def rest_url(flink: Mapping[str, str]) -> str:
@@ -157,36 +152,6 @@ def _call(url: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: A
             f"this JobManager's own REST does not answer at {url}: {error}. "
             "DETECTOR_PREFLIGHT=false submits without a look whether the job runs already"
         ) from error
-
-
-def _check_kafka(properties: Mapping[str, str], topics: list[str]) -> None:
-    jvm = get_gateway().jvm
-    known = jvm.java.util.Properties()
-    patience = {
-        "default.api.timeout.ms": str(_KAFKA_TIMEOUT_MS),
-        "request.timeout.ms": str(_KAFKA_TIMEOUT_MS // 2),
-    }
-    for name, value in {**properties, **patience}.items():
-        known.setProperty(name, value)
-    clients = jvm.org.apache.flink.kafka.shaded.org.apache.kafka.clients.admin
-    servers = properties["bootstrap.servers"]
-    try:
-        admin = clients.AdminClient.create(known)
-        try:
-            there = set(admin.listTopics().names().get())
-        finally:
-            admin.close(jvm.java.time.Duration.ofSeconds(1))
-    except Py4JJavaError as error:
-        raise RefusedError(
-            f"Kafka does not answer at {servers} ({root_cause(error)}): start it, or put "
-            "DETECTOR_KAFKA_BOOTSTRAP and the settings beside it right"
-        ) from error
-    missing = [topic for topic in topics if topic not in there]
-    if missing:
-        raise RefusedError(
-            f"Kafka at {servers} shows no topic {', '.join(missing)}: create what is missing "
-            "(python -m login_api.topics), or allow this user to describe it"
-        )
 
 
 def root_cause(error: Py4JJavaError) -> str:

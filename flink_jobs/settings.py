@@ -48,11 +48,6 @@ class Settings(KafkaSettings, BaseSettings):
     watermark_delay_ms: Annotated[int, Field(ge=0)] = 500
     """How much later than a younger one an attempt may arrive and still be judged in its order."""
 
-    def topics(self) -> list[str]:
-        """All topics that the job reads or writes."""
-        optional = (self.rejected_topic, self.commands_topic)
-        return [self.attempts_topic, self.events_topic, *(topic for topic in optional if topic)]
-
     def policy_source(self) -> str:
         """The policy's YAML: carried in the settings, from a file, or the jar's own."""
         if self.policy_text is not None:

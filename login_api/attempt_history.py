@@ -10,7 +10,7 @@ from kafka.errors import KafkaError
 from kafka.partitioner.default import murmur2
 
 from login_api.errors import PartUnavailableError
-from login_api.kafka_clients import client_arguments
+from login_api.kafka_clients import client_arguments, partitions_of
 from login_blocking.attempts import Attempt, MalformedAttemptError, decode
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import LOGIN_ATTEMPTS
@@ -72,14 +72,12 @@ def search(
     """The last attempts at a name, from the newest back, as far as the time allows.
 
     What is shown has no gap: of a step that was not read to its end nothing is. Raises
-    PartUnavailableError("kafka") if there was no time for one.
+    PartUnavailableError("kafka") if there was no time for one, KafkaError.
     """
     deadline = clock() + within_s
     key = user.encode()
-    partitions = sorted(consumer.partitions_for_topic(LOGIN_ATTEMPTS) or ())
-    if not partitions:
-        raise PartUnavailableError("kafka")
-    partition = TopicPartition(LOGIN_ATTEMPTS, partitions[partition_of(key, len(partitions))])
+    partitions = partitions_of(consumer, LOGIN_ATTEMPTS)
+    partition = partitions[partition_of(key, len(partitions))]
     consumer.assign([partition])
     beginning = consumer.beginning_offsets([partition])[partition]
     end = consumer.end_offsets([partition])[partition]

@@ -23,6 +23,7 @@ from login_blocking.limits import limits
 from login_blocking.moments import LATEST_MS
 from login_blocking.names import block_hash, blocked_set, guard, known_places
 from login_blocking.policy import Policy
+from login_blocking.redis_urls import with_verified_name
 from login_blocking.subjects import Subject
 
 KNOWN_FOR_MS: Final = 30 * 86_400_000
@@ -204,7 +205,7 @@ class RedisGuard:
         with suppress(IndexError):
             return self._idle.pop()
         client = redis.Redis.from_url(
-            self._url,
+            with_verified_name(self._url),
             single_connection_client=True,
             decode_responses=True,
             socket_timeout=self._timeout_s,

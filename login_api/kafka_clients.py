@@ -4,6 +4,7 @@ import socket
 import ssl
 from typing import Any, Final
 
+from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import (
     AuthorizationError,
     IllegalSaslStateError,
@@ -56,27 +57,38 @@ def listening(access: KafkaAccess) -> bool:
     return False
 
 
-def refusal(access: KafkaAccess, error: Exception) -> str | None:
+def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
+    """Raises UnknownTopicOrPartitionError: a topic that one may not see is as good as none."""
+    numbers = consumer.partitions_for_topic(topic)
+    if not numbers:  # what it holds is not known then: not the same as nothing
+        raise UnknownTopicOrPartitionError(topic)
+    return [TopicPartition(topic, number) for number in sorted(numbers)]
+
+
+def refusal(access: KafkaAccess, error: Exception, prefix: str = _PREFIX) -> str | None:
     """Why Kafka refuses us, with the setting to look at; None: it does not, it is away or slow.
 
     `error` is what a client raised. If it tells nothing (a client that cannot connect raises a
     timeout, whatever the reason), a connection of one's own is tried.
     """
+    user = "a client without a name" if access.username is None else f"user {access.username}"
+    # Of these errors the message is the topic, if they are about one.
+    about = ", ".join(map(str, error.args)) or type(error).__name__
     if isinstance(error, AuthorizationError):
-        user = "a client without a name" if access.username is None else f"user {access.username}"
-        # The message of kafka-python's is the topic, if it is about one.
-        about = ", ".join(str(it) for it in error.args) or type(error).__name__
-        return f"{user} lacks a right ({about}); the least rights: docs/kafka-security.md"
+        return f"{user} lacks a right ({about}): docs/kafka-security.md"
     if isinstance(error, UnknownTopicOrPartitionError):
-        return "a topic is missing: python -m login_api.topics creates it"
+        return (
+            f"topic {about} is missing (python -m login_api.topics creates it), or {user} may not "
+            "see it (docs/kafka-security.md)"
+        )
     for host, port in map(_host_and_port, access.servers):
-        reason = _refusal_by(access, host, port)
+        reason = _refusal_by(access, host, port, prefix)
         if reason is not None:
             return f"{host}:{port}: {reason}"
     return None
 
 
-def _refusal_by(access: KafkaAccess, host: str, port: int) -> str | None:
+def _refusal_by(access: KafkaAccess, host: str, port: int, prefix: str) -> str | None:
     try:
         with socket.create_connection((host, port), timeout=_PROBE_TIMEOUT_S) as plain:
             if not access.tls:
@@ -86,24 +98,24 @@ def _refusal_by(access: KafkaAccess, host: str, port: int) -> str | None:
                 _authenticate(access, encrypted)
                 return None
     except (KafkaError, OSError, EOFError, ValueError) as error:
-        return _in_words(error, access)
+        return _in_words(error, access, prefix)
 
 
-def _in_words(error: Exception, access: KafkaAccess) -> str | None:
+def _in_words(error: Exception, access: KafkaAccess, prefix: str) -> str | None:
     words = None  # away, or slow
     match error:
         case ssl.SSLCertVerificationError():
-            words = f"its certificate is not accepted ({error.verify_message}): {_PREFIX}CA_FILE"
+            words = f"its certificate is not accepted ({error.verify_message}): {prefix}CA_FILE"
         case ssl.SSLError():
-            words = f"no TLS with it ({error.reason}): {_PREFIX}SECURITY, {_PREFIX}CA_FILE"
+            words = f"no TLS with it ({error.reason}): {prefix}SECURITY, {prefix}CA_FILE"
         case SaslAuthenticationFailedError():
-            words = f"it does not know this user or password: {_PREFIX}USERNAME, {_PREFIX}PASSWORD"
+            words = f"it does not know this user or password: {prefix}USERNAME, {prefix}PASSWORD"
         case UnsupportedSaslMechanismError():
-            words = f"it offers no {SASL_MECHANISM}: {_PREFIX}SECURITY"
+            words = f"it offers no {SASL_MECHANISM}: {prefix}SECURITY"
         case IllegalSaslStateError():
-            words = f"it wants no user there: {_PREFIX}SECURITY"
+            words = f"it wants no user there: {prefix}SECURITY"
         case EOFError() | ConnectionResetError() | KafkaProtocolError():
-            words = f"it does not speak {access.protocol} there: {_PREFIX}SECURITY"
+            words = f"it does not speak {access.protocol} there: {prefix}SECURITY"
     return words
 
 

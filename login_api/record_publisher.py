@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import structlog
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 from kafka.errors import (
     AuthorizationError,
     InvalidRecordError,
@@ -23,7 +23,7 @@ from kafka.errors import (
 from kafka.partitioner.default import DefaultPartitioner, murmur2
 
 from login_api.errors import PartUnavailableError
-from login_api.kafka_clients import client_arguments, listening, refusal
+from login_api.kafka_clients import client_arguments, listening, partitions_of, refusal
 from login_api.records import Record
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import LOGIN_ATTEMPTS
@@ -256,10 +256,7 @@ class KafkaRecordPublisher:
         )
         deadline = time.monotonic() + _LOOK_WITHIN_S
         try:
-            numbers = consumer.partitions_for_topic(topic)
-            if not numbers:  # then it is not known what it holds: not the same as nothing
-                raise PartUnavailableError("kafka")
-            partitions = [TopicPartition(topic, number) for number in numbers]
+            partitions = partitions_of(consumer, topic)
             begins = consumer.offsets_for_times(dict.fromkeys(partitions, oldest))
             ends = consumer.end_offsets(partitions)
             left = [it for it in partitions if begins[it] and begins[it].offset < ends[it]]

@@ -1,4 +1,6 @@
-"""Measures bytes: of Redis a live block, a guarded user and a known place; of Kafka an attempt.
+"""Measures bytes: of Redis a block, a guard, a place; of Kafka an attempt; of Postgres an account.
+
+And the processor time that Redis takes to admit an attempt.
 
 Redis is a server of its own, written by the real scripts and by the users who may. Attempts are
 published by the Login API's own producer into a topic of its own, on the running stack's broker.
@@ -11,8 +13,9 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
+import psycopg2
 import redis
 
 from login_api.guard import RedisGuard, Request
@@ -21,6 +24,7 @@ from login_api.record_publisher import Fate, KafkaRecordPublisher
 from login_api.records import Record
 from login_blocking.attempts import Attempt, Outcome
 from login_blocking.blocks import RedisEntry
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.policy_file import parse_policy
 from login_blocking.subjects import Subject
 from tools import list_servers
@@ -30,6 +34,8 @@ from tools.stack.layout import ROOT, NoStackError, Stack
 
 _AT_ONCE: Final = 500
 _HOUR_MS: Final = 3_600_000
+_HASH_LENGTH: Final = 97
+"""Of argon2's text with the shipped parameters."""
 
 
 def main() -> int:
@@ -38,6 +44,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--users", type=int, default=5_000, help="of the guard and of places")
     parser.add_argument("--attempts", type=int, default=2_000, help="published in each way")
+    parser.add_argument("--accounts", type=int, default=50_000)
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
     with redis_server() as stack:
@@ -49,6 +56,8 @@ def main() -> int:
             used = _used(stack, _guarded(stack, arguments.users, failures))
             _print(name, arguments.users, used)
         _print("user with one known place", arguments.users, _used(stack, _known(stack, arguments)))
+        microseconds = _admitting(stack, arguments.users)
+        print(f"\n{microseconds:.0f} us of Redis' one core for an attempt: admitted and settled")
     try:
         running = layout.load(arguments.state_dir)
     except NoStackError as error:
@@ -58,6 +67,8 @@ def main() -> int:
     for together in (1, 10, 100):
         size = _published(running, arguments.attempts, together)
         _print(f"attempt, {together} in a batch", arguments.attempts, size)
+    print(f"\n{'bytes of Postgres':38} {'how many':>9} {'each':>6}")
+    _print("account with its indexes", arguments.accounts, _accounts(running, arguments.accounts))
     return 0
 
 
@@ -70,9 +81,19 @@ def _used(stack: Stack, write: Callable[[], None]) -> int:
     with redis.Redis.from_url(stack.redis_url("admin")) as admin:
         admin.execute_command("FLUSHALL", "SYNC")  # else it frees what is measured behind our back
         list_servers.report(stack)
-        before = int(admin.info("memory")["used_memory"])
+        before = _settled(admin)
         write()
-        return int(admin.info("memory")["used_memory"]) - before
+        return _settled(admin) - before
+
+
+def _settled(admin: redis.Redis) -> int:
+    """The memory in use, but for buffers of clients and of the AOF, when all is freed that will."""
+    while True:
+        info = cast("dict[str, Any]", admin.info("memory"))
+        if not info["lazyfree_pending_objects"]:
+            buffers = info["mem_clients_normal"] + info["mem_aof_buffer"]
+            return int(info["used_memory"] - buffers)
+        time.sleep(0.05)
 
 
 def _blocks(stack: Stack, count: int) -> Callable[[], None]:
@@ -89,6 +110,41 @@ def _blocks(stack: Stack, count: int) -> Callable[[], None]:
             admin.delete("blocked:changes")
 
     return write
+
+
+def _admitting(stack: Stack, attempts: int) -> float:
+    guard, places = _guard(stack), Places(b"of a benchmark")
+    with redis.Redis.from_url(stack.redis_url("admin")) as admin:
+        before = _cpu_s(admin)
+        for _ in range(attempts):
+            user, address = _name(), _address()
+            request = Request(str(uuid.uuid4()), user, address, places.name(user, address))
+            guard.admit(request)
+            guard.succeed(request, known=False)
+        return (_cpu_s(admin) - before) / attempts * 1e6
+
+
+def _cpu_s(admin: redis.Redis) -> float:
+    info = cast("dict[str, Any]", admin.info("cpu"))
+    return float(info["used_cpu_user_main_thread"]) + float(info["used_cpu_sys_main_thread"])
+
+
+def _accounts(stack: Stack, count: int) -> int:
+    """What that many rows take, in a table of the same make that goes with the connection."""
+    connection = psycopg2.connect(stack.database_url, connect_timeout=10)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE made (LIKE accounts INCLUDING ALL)")
+            cursor.execute(
+                "INSERT INTO made (user_key, password_hash) "
+                "SELECT substr(md5(n::text), 1, 12), repeat('x', %s) FROM generate_series(1, %s) n",
+                (_HASH_LENGTH, count),
+            )
+            cursor.execute("SELECT pg_total_relation_size('made')")
+            (size,) = cast("tuple[int]", cursor.fetchone())
+    finally:
+        connection.close()
+    return size
 
 
 def _name() -> str:
@@ -138,7 +194,7 @@ def _published(stack: Stack, attempts: int, together: int) -> int:
     """What a topic's log takes on disk."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
     topics.create_topics(stack.kafka_bootstrap, {topic: {}}, partitions=1)
-    publisher = KafkaRecordPublisher(stack.kafka_bootstrap, 10_000)
+    publisher = KafkaRecordPublisher(KafkaAccess(stack.kafka_bootstrap), 10_000)
     try:
         for n in range(0, attempts, together):
             records = [_record(topic) for _ in range(min(together, attempts - n))]

@@ -19,16 +19,18 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from flink_control.jar import with_settings
 from flink_control.rest import ENDED, FlinkError, FlinkRest
+from login_api.kafka_clients import client_arguments, partitions_of
 from login_blocking.attempts import Attempt
 from login_blocking.commands import Command
 from login_blocking.events import BlockEvent, EventKind
 from login_blocking.events import decode as decode_event
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.policy_file import PolicyError, parse_policy
 from tools.recordings import RecordingError, read_recording
 from tools.stack import job, layout, topics
@@ -37,6 +39,7 @@ from tools.stack.layout import ROOT, NoStackError, Stack
 _KEPT_FOR_EVER: Final = {"retention.ms": "-1"}
 """History has old stamps: the broker would delete it while it is read."""
 
+_ANSWER_WITHIN_MS: Final = 10_000
 _FLINK_AWAY_S: Final = 120.0
 _console = Console(highlight=False)
 
@@ -150,10 +153,18 @@ def job_settings(names: Names, policy_text: str, attempts: Sequence[Attempt]) ->
 
 
 def read_events(stack: Stack, topic: str) -> list[BlockEvent]:
-    """All events that a topic holds now; one that was written again after a restart counts once."""
-    consumer = KafkaConsumer(bootstrap_servers=stack.kafka_bootstrap)
+    """All events that a topic of the stack holds now, each once."""
+    return events_of(KafkaAccess(stack.kafka_bootstrap), topic)
+
+
+def events_of(access: KafkaAccess, topic: str) -> list[BlockEvent]:
+    """All events that a topic holds now; one that was written again after a restart counts once.
+
+    Raises KafkaError.
+    """
+    consumer = KafkaConsumer(**client_arguments(access), bootstrap_timeout_ms=_ANSWER_WITHIN_MS)
     try:
-        partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
+        partitions = partitions_of(consumer, topic)
         consumer.assign(partitions)
         consumer.seek_to_beginning(*partitions)
         ends = consumer.end_offsets(partitions)

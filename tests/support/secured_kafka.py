@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import (
     ACL,
     ACLOperation,
@@ -69,6 +69,7 @@ class SecuredKafka:
     port: int
     process: ServerProcess
     ca_file: Path
+    log: Path
     passwords: Mapping[str, str] = field(repr=False)
 
     def access(self, user: str, **changed: Any) -> KafkaAccess:  # noqa: ANN401 — KafkaAccess' own
@@ -102,6 +103,21 @@ class SecuredKafka:
                 admin.delete_acls(acls)
 
     @contextmanager
+    def consumer(self, user: str) -> Iterator[KafkaConsumer]:
+        """One without a group."""
+        client = KafkaConsumer(**client_arguments(self.access(user)))
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def length(self, consumer: KafkaConsumer, topic: str) -> int:
+        """How many records a topic holds."""
+        numbers = consumer.partitions_for_topic(topic) or ()
+        ends = consumer.end_offsets([TopicPartition(topic, number) for number in numbers])
+        return sum(ends.values())
+
+    @contextmanager
     def admin(self) -> Iterator[KafkaAdminClient]:
         """Who may everything."""
         client = KafkaAdminClient(
@@ -133,7 +149,7 @@ def running_secured_kafka(folder: Path, names: str = "IP:127.0.0.1") -> Iterator
         check=True, stdout=subprocess.DEVNULL, cwd=folder,
     )  # fmt: skip
     with running_server([*kafka_java(), "kafka.Kafka", str(properties)], folder) as process:
-        server = SecuredKafka(port, process, ca_file, passwords)
+        server = SecuredKafka(port, process, ca_file, folder / "output.log", passwords)
         if "127.0.0.1" in names:
             wait_until(lambda: _connect(port), OSError, process, folder)
             wait_until(lambda: _add_users(server), KafkaError, process, folder)

@@ -24,7 +24,7 @@ def prepare(stack: Stack) -> None:
         (stack.data / part).mkdir(parents=True, exist_ok=True)
     write_redis_users(stack)
     _write_kafka_properties(stack)
-    _write_flink_home(stack)
+    write_flink_home(stack.data / "flink" / "home", _flink(stack))
 
 
 def initialise_postgres(stack: Stack) -> None:
@@ -116,8 +116,9 @@ rootLogger.appenderRef.console.ref=console
     )
 
 
-def _write_flink_home(stack: Stack) -> None:
-    wheel, home = binaries.pyflink(), stack.data / "flink" / "home"
+def write_flink_home(home: Path, own: dict[str, Any]) -> None:
+    """A Flink of the wheel's programs and our jars, with these settings."""
+    wheel = binaries.pyflink()
     shutil.rmtree(home, ignore_errors=True)
     for folder in ("lib", "conf", "plugins", "log"):
         (home / folder).mkdir(parents=True)
@@ -134,7 +135,7 @@ def _write_flink_home(stack: Stack) -> None:
     (home / "bin").symlink_to(wheel / "bin")
     shutil.copy(wheel / "conf" / "log4j-console.properties", home / "conf")
     defaults = yaml.safe_load((wheel / "conf" / "config.yaml").read_text())
-    settings = {"env.java.opts.all": defaults["env"]["java"]["opts"]["all"], **_flink(stack)}
+    settings = {"env.java.opts.all": defaults["env"]["java"]["opts"]["all"], **own}
     (home / "conf" / "config.yaml").write_text(yaml.safe_dump(settings, width=10_000))
 
 
@@ -195,8 +196,17 @@ def metrics_options(port: int) -> list[str]:
 
 def flink_environment(stack: Stack) -> dict[str, str]:
     """What Flink's scripts and the job read from their environment."""
-    home = stack.data / "flink" / "home"
-    environment = {
+    return {
+        **flink_paths(stack.data / "flink" / "home"),
+        "DETECTOR_KAFKA_BOOTSTRAP": stack.kafka_bootstrap,
+        "DETECTOR_REDIS_URL": stack.redis_url("detector"),
+        "DETECTOR_POLICY_FILE": str(stack.policy_file),
+    }
+
+
+def flink_paths(home: Path) -> dict[str, str]:
+    """This process' environment, and where Flink's scripts find what they need."""
+    paths = {
         # The interpreter inside the TaskManager finds its packages by the first python3 on PATH.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "FLINK_HOME": str(home),
@@ -206,11 +216,8 @@ def flink_environment(stack: Stack) -> dict[str, str]:
         "FLINK_PLUGINS_DIR": str(home / "plugins"),
         "FLINK_LOG_DIR": str(home / "log"),
         "FLINK_PID_DIR": str(home / "log"),
-        "DETECTOR_KAFKA_BOOTSTRAP": stack.kafka_bootstrap,
-        "DETECTOR_REDIS_URL": stack.redis_url("detector"),
-        "DETECTOR_POLICY_FILE": str(stack.policy_file),
     }
-    return {**os.environ, **environment}
+    return {**os.environ, **paths}
 
 
 def log_tail(path: Path, lines: int = 15) -> str:

@@ -1,0 +1,1 @@
+"""Kubernetes: copies that kustomize needs, and proofs that the manifests hold."""
