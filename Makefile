@@ -146,6 +146,16 @@ lock: setup ## Write down what is installed as constraints.txt
 	  .local/venv/bin/pip freeze --exclude-editable; } > constraints.txt
 
 .PHONY: env verify-compose
+.PHONY: images verify-images sbom
+images: setup ## Build the three images, on stand-in bases where no registry answers: [OPTIONS='--stand-in' or names]
+	@$(PYTHON) -m tools.images build $(OPTIONS)
+
+verify-images: setup ## What each image is and can do, and all three run together
+	@$(PYTHON) -m tools.images verify
+
+sbom: setup ## What is in each image, as CycloneDX, into .local/sbom
+	@$(PYTHON) -m tools.images sbom
+
 env: ## Random secrets for docker compose in .env; none that is there is changed
 	@sh tools/make-env
 
