@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import psycopg2
 import redis
@@ -89,7 +89,7 @@ def _used(stack: Stack, write: Callable[[], None]) -> int:
 def _settled(admin: redis.Redis) -> int:
     """The memory in use, but for buffers of clients and of the AOF, when all is freed that will."""
     while True:
-        info = admin.info("memory")
+        info = cast("dict[str, Any]", admin.info("memory"))
         if not info["lazyfree_pending_objects"]:
             buffers = info["mem_clients_normal"] + info["mem_aof_buffer"]
             return int(info["used_memory"] - buffers)
@@ -125,7 +125,7 @@ def _admitting(stack: Stack, attempts: int) -> float:
 
 
 def _cpu_s(admin: redis.Redis) -> float:
-    info = admin.info("cpu")
+    info = cast("dict[str, Any]", admin.info("cpu"))
     return float(info["used_cpu_user_main_thread"]) + float(info["used_cpu_sys_main_thread"])
 
 
@@ -141,10 +141,10 @@ def _accounts(stack: Stack, count: int) -> int:
                 (_HASH_LENGTH, count),
             )
             cursor.execute("SELECT pg_total_relation_size('made')")
-            (size,) = cursor.fetchone()
+            (size,) = cast("tuple[int]", cursor.fetchone())
     finally:
         connection.close()
-    return int(size)
+    return size
 
 
 def _name() -> str:

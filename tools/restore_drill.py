@@ -135,7 +135,7 @@ def _by_hand(
 
 def _blocked(stack: Stack, what: str, subject: str) -> bool:
     answer = requests.get(f"{stack.blocked_url}/blocked/{what}/{subject}", timeout=10)
-    return answer.status_code == requests.codes.ok
+    return answer.ok
 
 
 def _places(stack: Stack) -> int:

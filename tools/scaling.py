@@ -43,7 +43,7 @@ class Costs:
     """Core microseconds of a refused login."""
     answer_us: int = 360
     """Core microseconds of a single check by the Blocked API."""
-    redis_us: int = 60
+    redis_us: int = 200
     """Microseconds of Redis' one core for an attempt: admitted and settled."""
     block_bytes: int = 740
     guard_bytes: int = 345
@@ -51,7 +51,7 @@ class Costs:
     place_bytes: int = 150
     kafka_bytes: int = 230
     """Of the log of one replica; alone in its batch."""
-    account_bytes: int = 280
+    account_bytes: int = 195
     blocks_a_subtask: int = 100_000
     """Live blocks that one subtask reasserts within a minute."""
 

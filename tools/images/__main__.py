@@ -10,6 +10,7 @@ from tools.images.names import BASES, FOLDERS, tag, version
 from tools.images.verify import verify
 from tools.stack.layout import ROOT
 
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 1 with a message if something cannot be done."""
     parser = argparse.ArgumentParser(prog="tools.images", description=__doc__)

@@ -3,24 +3,21 @@
 # SHA-256 in their place, and becomes the server. Arguments go to the server. Wants REDIS_<USER>_PASSWORD of each user.
 set -eu
 
-here=$(cd "$(dirname "$0")" && pwd)
-users=$(mktemp "${TMPDIR:-/tmp}/users.acl.XXXXXX")  # for its owner only; in a container /tmp is memory
+for user in ADMIN DETECTOR LOGIN_API BLOCKED_API; do
+  eval "given=\${REDIS_${user}_PASSWORD:-}"
+  [ -n "$given" ] || { printf 'REDIS_%s_PASSWORD is missing or empty\n' "$user" >&2; exit 2; }
+done
 
 # Built into the shell, printf hands the password over through a pipe: no process list shows it.
 sha256() { printf %s "$1" | sha256sum | cut -d ' ' -f 1; }
+admin=$(sha256 "$REDIS_ADMIN_PASSWORD")
+detector=$(sha256 "$REDIS_DETECTOR_PASSWORD")
+login_api=$(sha256 "$REDIS_LOGIN_API_PASSWORD")
+blocked_api=$(sha256 "$REDIS_BLOCKED_API_PASSWORD")
+unset given REDIS_ADMIN_PASSWORD REDIS_DETECTOR_PASSWORD REDIS_LOGIN_API_PASSWORD REDIS_BLOCKED_API_PASSWORD
 
-required() { printf 'REDIS_%s_PASSWORD is missing or empty\n' "$1" >&2; exit 2; }
-
-admin=$(sha256 "${REDIS_ADMIN_PASSWORD:-}")
-detector=$(sha256 "${REDIS_DETECTOR_PASSWORD:-}")
-login_api=$(sha256 "${REDIS_LOGIN_API_PASSWORD:-}")
-blocked_api=$(sha256 "${REDIS_BLOCKED_API_PASSWORD:-}")
-[ -n "${REDIS_ADMIN_PASSWORD:-}" ] || required ADMIN
-[ -n "${REDIS_DETECTOR_PASSWORD:-}" ] || required DETECTOR
-[ -n "${REDIS_LOGIN_API_PASSWORD:-}" ] || required LOGIN_API
-[ -n "${REDIS_BLOCKED_API_PASSWORD:-}" ] || required BLOCKED_API
-unset REDIS_ADMIN_PASSWORD REDIS_DETECTOR_PASSWORD REDIS_LOGIN_API_PASSWORD REDIS_BLOCKED_API_PASSWORD
-
+here=$(cd "$(dirname "$0")" && pwd)
+users=$(mktemp "${TMPDIR:-/tmp}/users.acl.XXXXXX")  # for its owner only; in a container /tmp is memory
 sed -e "s/\${ADMIN_PASSWORD_SHA256}/$admin/" \
     -e "s/\${DETECTOR_PASSWORD_SHA256}/$detector/" \
     -e "s/\${LOGIN_API_PASSWORD_SHA256}/$login_api/" \
