@@ -18,7 +18,7 @@ REPLACES: Final = "detector.replaces"
 JAR_PARAMETER: Final = "detector.jar"
 NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
 
-_RUNNING_WITHIN_S: Final = 60.0
+_RUNNING_WITHIN_S: Final = 120.0
 _UPGRADED_WITHIN_S: Final = 600.0
 _SLOT_WITHIN_S: Final = 10.0
 _FAILS_FOR_S: Final = 15.0
@@ -58,6 +58,10 @@ class NotStartedError(FlinkError):
         self.job_id = job_id
 
 
+class NoAnswerError(FlinkError):
+    """The JobManager did not say what became of an upgrade."""
+
+
 class RolledBackError(FlinkError):
     """The new job did not start; the old one runs again from its savepoint."""
 
@@ -94,7 +98,7 @@ def submit(
     jar_id = upload(flink, jar, policy_text)
     try:
         job_id = flink.run_jar(jar_id, begin_from)
-        wait_until_running(flink, job_id)
+        wait_until_running(flink, job_id, restored=begin_from is not None)
     except FlinkError:
         with contextlib.suppress(FlinkError):
             flink.delete_jar(jar_id)
@@ -118,10 +122,11 @@ def upgrade(
         raise FlinkError(f"{NONE_RUNS}: submit one in place of an upgrade")
     before = flink.parameters(job_id)
     jar_id = upload(flink, jar, policy_text)
-    configuration = {REPLACES: job_id}
     try:
-        new_id = flink.run_jar(jar_id, None, configuration, _UPGRADED_WITHIN_S)
-        running_at = wait_until_running(flink, new_id)
+        new_id = _run_in_place_of(flink, jar_id, job_id)
+        running_at = wait_until_running(flink, new_id, restored=True)
+    except NoAnswerError:
+        raise
     except FlinkError as error:
         _undo(flink, job_id, before, jar, error)
         with contextlib.suppress(FlinkError):
@@ -130,6 +135,18 @@ def upgrade(
     savepoint, stopped_at = flink.last_savepoint(job_id)
     forget_old_jars(flink, say)
     return Upgraded(new_id, savepoint, (running_at - stopped_at) / 1_000)
+
+
+def _run_in_place_of(flink: FlinkRest, jar_id: str, job_id: str) -> str:
+    try:
+        return flink.run_jar(jar_id, None, {REPLACES: job_id}, _UPGRADED_WITHIN_S)
+    except FlinkError as error:
+        if error.status is None:
+            raise NoAnswerError(
+                f"{error}\nWhether job {job_id} was stopped is not known: look (status), and if no "
+                "job runs, submit; it begins where the old one left off."
+            ) from error
+        raise
 
 
 def _undo(
@@ -148,7 +165,7 @@ def _undo(
             jar_id = upload(flink, jar, policy_text)
         configuration = {} if policy_text is None else {POLICY_PARAMETER: policy_text}
         again = flink.run_jar(jar_id, savepoint, configuration)
-        wait_until_running(flink, again)
+        wait_until_running(flink, again, restored=True)
     except FlinkError as second:
         raise FlinkError(
             f"{error}\n{second}\nNEITHER THE NEW JOB NOR THE OLD ONE STARTED: nothing is judged "
@@ -225,17 +242,21 @@ def forget_old_jars(flink: FlinkRest, say: Say) -> None:
             say(f"an old jar stays in the list: {error}")
 
 
-def wait_until_running(flink: FlinkRest, job_id: str) -> int:
+def wait_until_running(flink: FlinkRest, job_id: str, *, restored: bool = False) -> int:
     """Returns when every task of a job runs, with Flink's clock in ms.
 
-    Raises NotStartedError, which says why, when that does not happen; the job is cancelled then.
+    Raises NotStartedError, which says why, when that does not happen, or when the job should have
+    `restored` a state and has not; the job is cancelled then.
     """
     try:
-        return _wait_until_running(flink, job_id)
+        running_at = _wait_until_running(flink, job_id)
+        if restored:
+            _check_restored(flink, job_id)
     except FlinkError as error:
         with contextlib.suppress(FlinkError):
             flink.cancel(job_id)
         raise NotStartedError(str(error), job_id) from error
+    return running_at
 
 
 def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
@@ -247,8 +268,7 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
         why = root_cause(flink.exceptions(job_id))
         if job["state"] in ENDED:
             raise FlinkError(f"the job is {job['state']}: {why}")
-        starved = why.startswith(_NO_SLOT) or _waits_for_a_slot(flink, job)
-        if waited > _SLOT_WITHIN_S and starved:
+        if waited > _SLOT_WITHIN_S and why.startswith(_NO_SLOT):
             raise FlinkError(
                 "no slot became free for the job, which was cancelled: end another job, or start "
                 "another TaskManager"
@@ -259,13 +279,12 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
     raise FlinkError(f"the job did not run after {waited:.0f} s and was cancelled")
 
 
+def _check_restored(flink: FlinkRest, job_id: str) -> None:
+    if flink.restored_from(job_id) is None:
+        raise FlinkError("the job has begun without the state that it was given")
+
+
 def _all_run(job: dict[str, Any]) -> bool:
     return bool(job["vertices"]) and all(
         vertex["status"] in ("RUNNING", "FINISHED") for vertex in job["vertices"]
-    )
-
-
-def _waits_for_a_slot(flink: FlinkRest, job: dict[str, Any]) -> bool:
-    return flink.slots_available() == 0 and any(
-        vertex["status"] in ("CREATED", "SCHEDULED") for vertex in job["vertices"]
     )

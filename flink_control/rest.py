@@ -133,6 +133,11 @@ class FlinkRest:
         newest = max(known, key=lambda snapshot: int(snapshot["trigger_timestamp"]))
         return str(newest["external_path"])
 
+    def restored_from(self, job_id: str) -> str | None:
+        """The snapshot that a job has begun with, None if it has begun with none."""
+        restored = self._call("GET", f"/jobs/{job_id}/checkpoints")["latest"]["restored"]
+        return None if restored is None else str(restored["external_path"])
+
     def last_savepoint(self, job_id: str) -> tuple[str, int]:
         """The path of a job's newest savepoint, and when it was ordered, by Flink's clock in ms.
 

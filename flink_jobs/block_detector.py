@@ -10,9 +10,8 @@ from typing import Final
 
 from py4j.protocol import Py4JJavaError
 from pydantic import ValidationError
-from pyflink.common import Duration, WatermarkStrategy
+from pyflink.common import Configuration, Duration, WatermarkStrategy
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
-from pyflink.java_gateway import get_gateway
 from pyflink.table import Schema, StreamTableEnvironment
 
 from flink_jobs import attempts_source, preflight
@@ -81,9 +80,11 @@ def _execute_in_place_of(
 ) -> None:
     """What `execute` does, with the other job's state, taken at the last moment."""
     graph = environment._generate_stream_graph(clear_transformations=True, job_name=job_name)  # noqa: SLF001 — no other way in
-    savepoint = preflight.take_over(environment, replaced)
-    restore = get_gateway().jvm.org.apache.flink.runtime.jobgraph.SavepointRestoreSettings
-    graph.setSavepointRestoreSettings(restore.forPath(savepoint, True))
+    taken = Configuration()
+    taken.set_string("execution.state-recovery.path", preflight.take_over(environment, replaced))
+    taken.set_string("execution.state-recovery.ignore-unclaimed-state", "true")
+    # Into the configuration, not into the graph: there Flink writes over it from here.
+    environment.configure(taken)
     environment._j_stream_execution_environment.execute(graph)  # noqa: SLF001 — no other way in
 
 

@@ -42,7 +42,7 @@ _STAMPED: Final = {
     "message.timestamp.type": "CreateTime",
     "message.timestamp.after.max.ms": str(FUTURE_REFUSED_MS),
 }
-WANTED: Final[Mapping[str, Mapping[str, str]]] = {
+CONFIGS: Final[Mapping[str, Mapping[str, str]]] = {
     LOGIN_ATTEMPTS: {**_STAMPED, "retention.ms": str(7 * _DAY_MS)},
     LOGIN_ATTEMPTS_REJECTED: {"retention.ms": str(30 * _DAY_MS)},
     BLOCK_COMMANDS: {**_STAMPED, "retention.ms": "-1"},
@@ -69,7 +69,7 @@ class Shape:
 def create_missing(
     access: KafkaAccess, wanted: Mapping[str, Mapping[str, str]], shape: Shape
 ) -> list[str]:
-    """Creates topics where there are none of that name, and returns their names.
+    """Creates topics where there are none of that name, and returns the names that were missing.
 
     Raises KafkaError, when some may have been created already: do it again.
     """
@@ -87,8 +87,8 @@ def create_missing(
         if missing:
             try:
                 admin.create_topics(missing, timeout_ms=_REQUEST_TIMEOUT_MS)
-            except TopicAlreadyExistsError:  # by another one that starts now; it has the same code
-                return create_missing(access, wanted, shape)
+            except TopicAlreadyExistsError:  # another one starts now: what it left out remains
+                create_missing(access, wanted, shape)
     return list(missing)
 
 
@@ -179,10 +179,11 @@ def main() -> int:
     shape = Shape(given.partitions, given.replication_factor)
     deadline = time.monotonic() + given.wait_s
     told = ""
+    created: list[str] = []
     while True:
         try:
-            created = create_missing(access, WANTED, shape)
-            other = differences(access, WANTED, shape)
+            created += create_missing(access, CONFIGS, shape)
+            other = differences(access, CONFIGS, shape)
         except KafkaError as error:
             why = refusal(access, error)
             reason = f"{type(error).__name__}: {error}" if why is None else f"refused: {why}"

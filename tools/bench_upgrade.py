@@ -50,6 +50,8 @@ class Load:
     """User, and the moment its block was in Redis; in order."""
     lost: set[str] = field(default_factory=set)
     """Users whose block Redis showed, and then no more."""
+    latest_s: float = 0.0
+    """How long after its moment an attempt was sent at worst: what the load itself stood still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Findings:
     missing: int
     early: int
     lost: int
+    latest_s: float
 
     @property
     def nothing_lost(self) -> bool:
@@ -99,7 +102,8 @@ def main() -> int:
         return 1
     print(
         f"{found.sent:,} attempts sent, {found.blocks:,} blocks due: {found.missing} missing, "
-        f"{found.early} at another attempt than the fifth, {found.lost} lost from Redis meanwhile"
+        f"{found.early} at another attempt than the fifth, {found.lost} lost from Redis meanwhile; "
+        f"the load itself stood still for at most {found.latest_s:.1f} s"
     )
     return 0 if found.nothing_lost else 1
 
@@ -154,6 +158,7 @@ def measure(
         missing=len(due.keys() - begun.keys()),
         early=sum(1 for user, attempts in begun.items() if attempts != {due.get(user)}),
         lost=len(load.lost),
+        latest_s=load.latest_s,
     )
 
 
@@ -183,6 +188,7 @@ def _send(stack: Stack, run: str, rate: int, load: Load, ending: threading.Event
             wait = began + due - time.perf_counter()
             if wait > 0:
                 time.sleep(wait)
+            load.latest_s = max(load.latest_s, -wait)
             complete = complete or ending.is_set()
             if guess == 0 and not complete:
                 users = number + 1

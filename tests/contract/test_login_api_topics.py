@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from login_api.topics import WANTED, Shape, admin_of, create_missing
+from login_api.topics import CONFIGS, Shape, admin_of, create_missing
 from login_blocking.attempts import FUTURE_REFUSED_MS
 from login_blocking.names import BLOCK_EVENTS, LOGIN_ATTEMPTS
 from tests.support.secured_kafka import Right, SecuredKafka, running_secured_kafka
@@ -62,7 +62,7 @@ def test_missing_topics_are_created_and_others_only_looked_at(kafka: KafkaServer
     )
     assert {line.partition(":")[0] for line in lines} == {LOGIN_ATTEMPTS, "block-commands"}
     with admin_of(kafka.access) as admin:
-        topics = {topic["name"]: topic for topic in admin.describe_topics(list(WANTED))}
+        topics = {topic["name"]: topic for topic in admin.describe_topics(list(CONFIGS))}
         resource = ConfigResource(ConfigResourceType.TOPIC, LOGIN_ATTEMPTS)
         config = admin.describe_configs([resource], config_filter="all")["topic"][LOGIN_ATTEMPTS]
     assert len(topics[LOGIN_ATTEMPTS]["partitions"]) == 4

@@ -1,7 +1,10 @@
 """Submission and upgrade by REST on a session cluster: what is refused harms nothing."""
 
+import os
 import re
 import secrets
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -89,6 +92,39 @@ def test_live_job_is_submitted_once(stack: Stack, flink: FlinkRest) -> None:
 
     assert (again.job_id, again.fresh) == (running[0], False)
     assert flink.alive(job.JOB_NAME) == running
+
+
+def test_plan_is_shown_without_a_submission(stack: Stack, flink: FlinkRest) -> None:
+    running, uploaded = flink.alive(job.JOB_NAME), flink.upload(job.JAR)
+
+    answer = requests.post(f"{stack.flink_url}/jars/{uploaded}/plan", json={}, timeout=90)
+
+    assert answer.json()["plan"]["name"] == job.JOB_NAME
+    assert flink.alive(job.JOB_NAME) == running
+    flink.delete_jar(uploaded)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        pytest.param(["status"], 0, "running", id="done"),
+        pytest.param(["submit", "--jar", str(job.JAR)], 0, "already runs", id="done before"),
+        pytest.param(["submit", "--jar", "/none.jar"], 1, "there is no jar", id="refused"),
+        pytest.param(["submit", "--policy", "/none.yaml"], 1, "/none.yaml", id="no such file"),
+        pytest.param(["replace"], 2, "invalid choice", id="wrong usage"),
+    ],
+)
+def test_command_line_tells_by_its_exit_status(
+    stack: Stack, flink: FlinkRest, arguments: list[str], status: int, told: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "flink_control", *arguments],
+        env={**os.environ, "FLINK_URL": stack.flink_url},
+        cwd=ROOT, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+
+    assert ended.returncode == status
+    assert told in (ended.stdout if status == 0 else ended.stderr)
 
 
 def test_second_job_of_the_name_is_refused_with_the_remedy(flink: FlinkRest) -> None:

@@ -1,1 +1,1 @@
-"""Builds the container images, proves what docs/images.md says of them, and lists their contents."""
+"""Builds the container images, proves what docs/images.md says, and lists their contents."""

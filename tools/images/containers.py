@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tools.images.engine import Engine, EngineError
 
@@ -23,7 +24,7 @@ class Container:
     name: str
 
     def wait_until_healthy(self, within_s: float) -> float:
-        """Seconds until its image's own HEALTHCHECK passes; EngineError with its log if it never does."""
+        """Seconds until its image's HEALTHCHECK passes; EngineError with its log if it does not."""
         began = time.monotonic()
         while time.monotonic() - began < within_s:
             state = self._state()
@@ -52,9 +53,9 @@ class Container:
         )  # fmt: skip
         return done.stdout + done.stderr
 
-    def _state(self) -> dict[str, object]:
+    def _state(self) -> dict[str, Any]:
         found = json.loads(_call([self.engine.name, "inspect", self.name]))
-        state: dict[str, object] = found[0]["State"]
+        state: dict[str, Any] = found[0]["State"]
         return state
 
     def _is_healthy(self) -> bool:
@@ -80,7 +81,8 @@ def started(
     container = Container(engine, name)
     command = [*engine.run, "--detach", "--name", name, *_hardened(engine, writable)]
     for variable in environment:
-        command += ["--env", variable]  # its value goes by our environment: no list of processes shows it
+        # Its value goes by our own environment: no list of processes shows it.
+        command += ["--env", variable]
     for volume in volumes:
         command += ["--volume", volume]
     remove = [engine.name, "rm", "--force", "--volumes", name]

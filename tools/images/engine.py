@@ -1,4 +1,4 @@
-"""The program that builds and runs images: Docker where its daemon answers, else buildah and podman."""
+"""What builds and runs images: Docker where its daemon answers, else buildah and podman."""
 
 import functools
 import json
@@ -19,7 +19,7 @@ _SETTINGS: Final = {
     "pip": (Path.home() / ".config/pip/pip.conf", Path("/etc/pip.conf")),
     "maven": (Path.home() / ".m2/settings.xml",),
 }
-"""Where this machine says which index, mirror and password to use: lent to a build, kept in no layer."""
+"""Where this machine names its index, mirror, passwords: lent to a build, kept in no layer."""
 _JAVA_CERTIFICATES: Final = Path("/etc/ssl/certs/java/cacerts")
 
 
@@ -67,7 +67,8 @@ class Engine:
     ) -> None:
         """Builds and tags, with the engine's own output; raises EngineError if that fails."""
         command = [*self.build, "--file", str(dockerfile), "--tag", tag]
-        declared = set(re.findall(r"^ARG (\w+)", dockerfile.read_text(encoding="utf-8"), re.M))
+        text = dockerfile.read_text(encoding="utf-8")
+        declared = set(re.findall(r"^ARG (\w+)", text, re.MULTILINE))
         for name, value in arguments.items():
             command += ["--build-arg", f"{name}={value}"] if name in declared else []
             if self.name == "podman" and name in _LABELLED:
@@ -99,7 +100,14 @@ def certificate_volumes(*, java: bool = False) -> list[str]:
 def find_engine() -> Engine:
     """Docker if its daemon answers, else podman; raises EngineError if there is neither."""
     if shutil.which("docker") and _quiet(["docker", "info"]) is not None:
-        return Engine("docker", ("docker", "build"), ("docker", "run"), _HARDENED, _TMPFS, "")
+        return Engine(
+            name="docker",
+            build=("docker", "build"),
+            run=("docker", "run"),
+            hardened=_HARDENED,
+            tmpfs=_TMPFS,
+            local_prefix="",
+        )
     if not (shutil.which("podman") and shutil.which("buildah")):
         raise EngineError("no Docker daemon, and no podman with buildah: install one of them")
     build = ["buildah", "bud", "--layers", "--format", "docker"]  # OCI's form has no HEALTHCHECK
@@ -111,10 +119,14 @@ def find_engine() -> Engine:
         run += ["--runtime", shutil.which("runc") or "runc", "--cgroup-manager=cgroupfs"]
         limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
     # Podman makes some folders writable by itself, and copies a folder's rights into its tmpfs.
-    hardened = (*_HARDENED, "--read-only-tmpfs=false")
     return Engine(
-        "podman", tuple(build), (*run, "run", *limits), hardened, f"{_TMPFS},notmpcopyup", "localhost/"
-    )  # fmt: skip
+        name="podman",
+        build=tuple(build),
+        run=(*run, "run", *limits),
+        hardened=(*_HARDENED, "--read-only-tmpfs=false"),
+        tmpfs=f"{_TMPFS},notmpcopyup",
+        local_prefix="localhost/",
+    )
 
 
 def _quiet(command: list[str]) -> str | None:

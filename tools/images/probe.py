@@ -25,13 +25,19 @@ def main() -> None:
             "gid": os.getgid(),
             "python": ".".join(map(str, sys.version_info[:3])),
             "writable": [path for path in _WRITE_HERE if _takes_a_file(Path(path))],
-            "tools": [tool for tool in _TOOLS if shutil.which(tool)],
-            "pip": importlib.util.find_spec("pip") is not None,
+            "tools": _tools(),
             "left": [path for path in _LEFT_OF_A_BUILD if _is_there(Path(path))],
             "other_rights": _files_with_other_rights(),
         },
         sys.stdout,
     )
+
+
+def _tools() -> list[str]:
+    modules = [
+        name for name in ("pip", "ensurepip", "setuptools") if importlib.util.find_spec(name)
+    ]
+    return [tool for tool in _TOOLS if shutil.which(tool)] + modules
 
 
 def _takes_a_file(folder: Path) -> bool:

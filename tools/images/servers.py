@@ -1,8 +1,10 @@
-"""The servers that our containers lean on: Redis, Postgres and Kafka of the local stack, on free ports."""
+"""What our containers lean on: Redis, Postgres and Kafka of the local stack, on free ports."""
 
+import secrets
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tools.images.containers import wait_for
@@ -10,13 +12,15 @@ from tools.stack import layout, prepare, processes
 from tools.stack.layout import ROOT, Ports, Stack
 from tools.stack.parts import Part, log_file, parts
 
-_WITHIN_S = 90.0
+_WITHIN_S = 300.0
+_BELOW_EPHEMERAL = range(20_000, 32_000)
 
 
 @contextmanager
 def running_servers(folder: Path) -> Iterator[Stack]:
     """Redis, Postgres with an empty database, and Kafka with the topics; ended in the end."""
-    stack = layout.create(folder, Ports.free(), ROOT / "policies" / "default.yaml")
+    ports = Ports(**{name: free_port() for name in Ports.__slots__})
+    stack = layout.create(folder, ports, ROOT / "policies" / "default.yaml")
     prepare.prepare(stack)
     table = {part.name: part for part in parts(stack)}
     with ExitStack() as until_done:
@@ -30,6 +34,14 @@ def running_servers(folder: Path) -> Iterator[Stack]:
         topics()
         database()
         yield stack
+
+
+def free_port() -> int:
+    """One that nobody holds, of those that no connection of others takes in the meantime."""
+    while True:
+        port = _BELOW_EPHEMERAL.start + secrets.randbelow(len(_BELOW_EPHEMERAL))
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextmanager

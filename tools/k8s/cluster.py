@@ -1,4 +1,4 @@
-"""A real API server to try manifests against: one of our own in a temporary folder, or a given one."""
+"""A real API server to try manifests against: of our own in a temporary folder, or another."""
 
 import os
 import shutil
@@ -97,7 +97,7 @@ def started() -> Iterator[Cluster]:
 
 
 def _built() -> Path:
-    """The folder of the programs; builds them at the first time, which takes a quarter of an hour."""
+    """The folder of the programs; builds them at the first time, in a quarter of an hour."""
     folder = manifests.binaries()
     missing = [it for it in _NEEDED if not (folder / it).is_file()]
     if not (SHARED / "kube-api-up.sh").is_file():

@@ -1,4 +1,4 @@
-"""`make k8s-files`: renews what k8s/ has to hold a copy of, for kustomize reads nothing above its own folder."""
+"""`make k8s-files`: renews the copies in k8s/: kustomize reads nothing above its own folder."""
 
 import sys
 from pathlib import Path
@@ -9,16 +9,16 @@ import yaml
 from tools.stack.layout import ROOT
 
 COPIES: Final = {
-    "redis/redis.conf": "components/redis/files/redis.conf",
-    "redis/users.acl": "components/redis/files/users.acl",
-    "redis/start.sh": "components/redis/files/start.sh",
-    "deploy/kafka/log4j2.properties": "components/kafka/files/log4j2.properties",
-    "deploy/kafka/healthy.sh": "components/kafka/files/healthy.sh",
-    "deploy/flink/log4j-console.properties": "components/flink-session/files/log4j-console.properties",
-    "policies/default.yaml": "base/policy.yaml",
+    "redis/redis.conf": "components/redis/files",
+    "redis/users.acl": "components/redis/files",
+    "redis/start.sh": "components/redis/files",
+    "deploy/kafka/log4j2.properties": "components/kafka/files",
+    "deploy/kafka/healthy.sh": "components/kafka/files",
+    "deploy/flink/log4j-console.properties": "components/flink-session/files",
 }
-"""Original, and its copy below k8s/."""
+"""Original, and the folder of its copy below k8s/."""
 
+POLICY: Final = ROOT / "k8s" / "base" / "policy.yaml"
 RULES: Final = ROOT / "deploy" / "prometheus" / "rules"
 PROMETHEUS_RULE: Final = ROOT / "k8s" / "components" / "monitoring" / "rules.yaml"
 
@@ -35,8 +35,12 @@ def main() -> int:
 
 def wanted() -> dict[Path, bytes]:
     """Each copy, and what it should hold."""
-    files = {ROOT / "k8s" / copy: (ROOT / it).read_bytes() for it, copy in COPIES.items()}
-    return {**files, PROMETHEUS_RULE: prometheus_rule().encode()}
+    copies = {
+        ROOT / "k8s" / folder / Path(it).name: (ROOT / it).read_bytes()
+        for it, folder in COPIES.items()
+    }
+    policy = (ROOT / "policies" / "default.yaml").read_bytes()
+    return {**copies, POLICY: policy, PROMETHEUS_RULE: prometheus_rule().encode()}
 
 
 def prometheus_rule() -> str:

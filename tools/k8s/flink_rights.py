@@ -1,7 +1,7 @@
 """Flink's real JobManager, on this machine, with the rights that an overlay gives it in Kubernetes.
 
-It speaks with the API server as the ServiceAccount `flink`, and has the overlay's own settings but for
-addresses, ports and folders. Neither Kafka nor a TaskManager is there: a job is taken, and waits.
+It speaks with the API server as the ServiceAccount `flink`, and has the overlay's own settings but
+for addresses, ports and folders. Neither Kafka nor a TaskManager is there: a job waits for them.
 """
 
 import json
@@ -29,7 +29,7 @@ from tools.stack.layout import ROOT, Ports
 
 _UP_WITHIN_S: Final = 240.0
 _TEMPLATES: Final = Path("/opt/flink/pod-template")
-"""Where a JobManager in a pod finds the template of its TaskManagers; Flink knows no other place."""
+"""Where a JobManager finds the template of its TaskManagers' pods; Flink knows no other place."""
 
 
 class NotShownError(Exception):
@@ -79,7 +79,7 @@ def session_survives_its_jobmanager(server: Cluster, wanted: list[Manifest], beg
 def application_makes_its_taskmanagers(
     server: Cluster, wanted: list[Manifest], begun: Begun
 ) -> str:
-    """Builds the job out of the image's jar and makes the pods that it needs, which are admitted."""
+    """Builds the job out of the launcher's jar, and makes the pods that it needs."""
     deployment = next(it for it in wanted if it["kind"] == "FlinkDeployment")
     spec = deployment["spec"]
     jobmanager, taskmanager = manifests.pods([deployment])

@@ -1,4 +1,4 @@
-"""The overlays as kustomize renders them. Never touches a cluster, nor the checkout's own secrets."""
+"""The overlays as kustomize renders them. Touches no cluster, and not the checkout's secrets."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The Prometheus operator's CRDs, out of its Go module: they stand nowhere else that a build may ask."""
+"""The Prometheus operator's CRDs, out of its Go module."""
 
 import json
 import shutil

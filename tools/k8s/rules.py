@@ -1,4 +1,4 @@
-"""What every manifest here must hold beyond its schema. Each rule says what it found wrong, in words."""
+"""What every manifest must hold beyond its schema. Each rule says what it found wrong, in words."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ _ADDRESS: Final = re.compile(
     r"\bredis(?:s)?://[^$\s]*:[^$@\s]+@|\bpostgres(?:ql)?://[^$\s]*:[^$@\s]+@"
 )
 _REST_OF_IMAGE: Final = re.compile(r"^[a-z0-9./-]+:[0-9][\w.-]*(@sha256:[0-9a-f]{64})?$")
+_VOLUMES: Final = ("configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected")
 _FLINK_ACCOUNT: Final = "flink"
 _DNS: Final = "kube-dns"
 
@@ -59,18 +60,17 @@ def pods_are_restricted(manifests: list[Manifest]) -> Iterator[str]:
             for key, value in wanted.items():
                 if context.get(key) != value:
                     yield f"{pod.name}/{container['name']}: {key} is not {value}"
+
+
+def volumes_are_harmless(manifests: list[Manifest]) -> Iterator[str]:
+    """Of the kinds that `restricted` takes, and none may fill the node's disk."""
+    for pod in pods(manifests):
         for volume in pod.spec.get("volumes", []):
             kind = next(iter(volume.keys() - {"name"}))
-            if kind not in (
-                "configMap",
-                "secret",
-                "emptyDir",
-                "persistentVolumeClaim",
-                "projected",
-            ):
+            if kind not in _VOLUMES:
                 yield f"{pod.name}: volume {volume['name']} is a {kind}"
             if kind == "emptyDir" and "sizeLimit" not in volume["emptyDir"]:
-                yield f"{pod.name}: volume {volume['name']} may fill the node's disk"
+                yield f"{pod.name}: volume {volume['name']} has no bound"
 
 
 def volumes_are_owned(manifests: list[Manifest]) -> Iterator[str]:
@@ -114,7 +114,7 @@ def containers_are_bounded(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def servers_are_probed(manifests: list[Manifest]) -> Iterator[str]:
-    """Startup, readiness and liveness of all that serves. (Flink's operator sets its pods' own.)"""
+    """Startup, readiness and liveness of all that serves, but for what the operator probes."""
     for pod in pods(manifests):
         if pod.owner["kind"] in ("Job", "FlinkDeployment"):
             continue
@@ -177,7 +177,7 @@ def images_are_pinned(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def no_secret_is_told(manifests: list[Manifest]) -> Iterator[str]:
-    """Secrets come by reference: none stands in a variable, a URL, a ConfigMap or an argument."""
+    """Secrets come by reference: none stands in a variable or an argument."""
     for pod in pods(manifests):
         for container in pod.containers:
             for variable in container.get("env", []):
@@ -186,6 +186,10 @@ def no_secret_is_told(manifests: list[Manifest]) -> Iterator[str]:
             words = [*container.get("command", []), *container.get("args", [])]
             if any(_SMALL_SECRET.search(name) for it in words for name in _EXPANDED.findall(it)):
                 yield f"{pod.name}: an argument shows a secret to every process"
+
+
+def secrets_are_secrets(manifests: list[Manifest]) -> Iterator[str]:
+    """None in a ConfigMap, nor in an address anywhere."""
     for it in manifests:
         if it["kind"] == "ConfigMap":
             for key in it.get("data", {}):
@@ -302,7 +306,7 @@ def policies_agree(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def allowed_ports_are_open(manifests: list[Manifest]) -> Iterator[str]:
-    """A policy lets in at a container's ports only. (Flink's operator adds its pods' own.)"""
+    """A policy lets in at a container's ports only, where we word them."""
     for it in manifests:
         if it["kind"] != "NetworkPolicy" or "ingress" not in it["spec"]:
             continue
@@ -377,6 +381,7 @@ RULES: Final[tuple[Rule, ...]] = (
     namespace_is_restricted,
     all_in_one_namespace,
     pods_are_restricted,
+    volumes_are_harmless,
     volumes_are_owned,
     tokens_only_for_flink,
     flinks_role_is_small,
@@ -387,6 +392,7 @@ RULES: Final[tuple[Rule, ...]] = (
     jobs_can_be_applied_again,
     images_are_pinned,
     no_secret_is_told,
+    secrets_are_secrets,
     variables_are_expanded,
     references_lead_somewhere,
     claims_are_mounted_where_used,

@@ -68,7 +68,7 @@ class Report:
 
 
 def main() -> int:
-    """Runs the command line; 0 if all holds, 1 if something does not, 2 if it could not be tried."""
+    """Runs the command line; 0 if all holds, 1 if not, 2 if nothing could be tried."""
     parser = argparse.ArgumentParser(prog="tools.k8s.verify", description=__doc__)
     parser.add_argument("--without-flink", action="store_true", help="leave its JobManager out")
     parser.add_argument("--kubeconfig", type=Path, help="of a cluster to use in place of our own")
@@ -236,7 +236,7 @@ def _specs(server: Cluster, wanted: list[Manifest]) -> dict[str, dict[str, Any]]
     for it in server.get(",".join(kinds), "-n", NAMESPACE):
         metadata = it["metadata"]
         if (it["kind"], metadata["name"]) in names:
-            for key in ("managedFields", "resourceVersion"):
+            for key in ("managedFields", "resourceVersion", "generation"):
                 metadata.pop(key, None)
             annotations = metadata.pop("annotations", {})
             metadata["annotations"] = {k: v for k, v in annotations.items() if k not in _NOTES}

@@ -2,13 +2,13 @@
 
 from kafka.admin import NewPartitions
 
-from login_api.topics import PARTITIONS, WANTED, Shape, admin_of, create_missing
+from login_api.topics import CONFIGS, PARTITIONS, Shape, admin_of, create_missing
 from login_blocking.kafka_access import KafkaAccess
 
 
 def create(bootstrap: str) -> str:
     """Creates the topics that are missing; says what it did."""
-    created = create_missing(KafkaAccess(bootstrap), WANTED, Shape())
+    created = create_missing(KafkaAccess(bootstrap), CONFIGS, Shape())
     return f"created {', '.join(created)}" if created else "present"
 
 

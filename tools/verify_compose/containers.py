@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -221,6 +222,17 @@ class Podman:
         self.call("stop", self.prefix + service.name, timeout_s=service.stop_within_s + 60)
         return time.monotonic() - began
 
+    def memory(self) -> dict[str, int]:
+        """Service → megabytes, its caches included."""
+        line = "{{.ContainerStats.Name}} {{.ContainerStats.MemUsage}}"
+        listed = self.call("stats", "--no-stream", "--no-reset", "--format", line)
+        used = dict(row.rsplit(" ", 1) for row in listed.splitlines())
+        return {
+            name.removeprefix(self.prefix): int(taken) // 1_000_000
+            for name, taken in used.items()
+            if name.startswith(self.prefix)
+        }
+
     def create_networks(self, addresses: Addresses) -> None:
         """All of the project's; those that Docker keeps apart are kept apart."""
         for name, network in addresses.project.networks.items():
@@ -229,19 +241,31 @@ class Podman:
                 "network", "create", *internal, "--opt", "isolate=true", "--disable-dns",
                 "--subnet", str(addresses.subnets[name]), self.prefix + name,
             )  # fmt: skip
+            if network.internal:
+                self._close(str(addresses.subnets[name]))
 
-    def remove_containers(self) -> None:
-        """Those of the prefix, in any state."""
-        for name in self._named("ps", "--all"):
-            self.try_call("rm", "--force", "--time", "1", name)
+    def _close(self, subnet: str) -> None:
+        """Docker's own rule for an internal network; podman only leaves out the way out of it."""
+        _iptables(
+            "-I", "FORWARD", "!", "-s", subnet, "-d", subnet,
+            "-m", "comment", "--comment", f"{self.prefix}{subnet}", "-j", "DROP",
+        )  # fmt: skip
+
+    def _open_again(self) -> None:
+        for rule in _iptables("-S", "FORWARD").splitlines():
+            words = shlex.split(rule)
+            if words[0] == "-A" and any(word.startswith(self.prefix) for word in words):
+                _iptables("-D", *words[1:])
 
     def remove_all(self) -> None:
-        """Containers, volumes, networks of the prefix; images stay."""
-        self.remove_containers()
+        """Containers, volumes, networks of the prefix, and their rules; images stay."""
+        for name in self._named("ps", "--all"):
+            self.try_call("rm", "--force", "--time", "1", name)
         for name in self._named("volume", "ls"):
             self.try_call("volume", "rm", "--force", name)
         for name in self._named("network", "ls"):
             self.try_call("network", "rm", "--force", name)
+        self._open_again()
 
     def image(self, name: str) -> str | None:
         """The image of that name, as podman knows it, if it is here and no stand-in."""
@@ -280,6 +304,15 @@ def can_reach(pid: int, address: IPv4Address, port: int, within_s: float = 1.0) 
     command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", code]
     done = subprocess.run(command, check=False, capture_output=True)
     return done.returncode == 0
+
+
+def _iptables(*arguments: str) -> str:
+    done = subprocess.run(
+        ["iptables", "--wait", *arguments], check=False, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise PodmanError(f"iptables: {done.stderr.strip()}")
+    return done.stdout
 
 
 @contextlib.contextmanager

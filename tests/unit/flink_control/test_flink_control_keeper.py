@@ -48,6 +48,9 @@ class FakeFlink(FlinkRest):
     def newest_snapshot(self, job_id: str) -> str | None:
         return self.completed.get(job_id)
 
+    def restored_from(self, job_id: str) -> str | None:
+        return self.began_from[job_id]
+
     def upload(self, jar: Path, name: str | None = None) -> str:
         return f"id_{jar.name}"
 

@@ -1,6 +1,7 @@
-"""What stands twice stands the same: copies, settings, topics, rights, versions, what is scraped."""
+"""What stands twice stands the same: copies, settings, topics, rights, versions, alerts."""
 
 import re
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic_settings import BaseSettings
 
 from blocked_api.settings import Settings as BlockedApiSettings
 from flink_jobs.settings import Settings as DetectorSettings
+from login_api import topics
 from login_api.settings import Settings as LoginApiSettings
 from tools.k8s import copies
 from tools.k8s.manifests import K8S, OVERLAYS, Manifest, Pod, RenderError, pods, render
@@ -93,15 +95,14 @@ VALUES: Final = {
 }
 
 
-@pytest.mark.parametrize(("overlay", "name", "settings"), READERS)
+@pytest.mark.parametrize("reader", READERS, ids=lambda it: f"{it[0]}-{it[1]}")
 def test_the_settings_class_takes_what_its_container_gets(
     rendered: Rendered,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    overlay: str,
-    name: str,
-    settings: type[BaseSettings],
+    reader: tuple[str, str, type[BaseSettings]],
 ) -> None:
+    overlay, name, settings = reader
     pod = next(it for it in pods(rendered(overlay)) if it.name == name)
     prefix = str(settings.model_config["env_prefix"])
     given = {k: v for k, v in variables(pod, rendered(overlay)).items() if k.startswith(prefix)}
@@ -169,21 +170,24 @@ def test_kafka_is_set_as_in_compose() -> None:
 
 
 def test_topics_are_those_that_are_made_elsewhere(rendered: Rendered) -> None:
-    from login_api import topics  # noqa: PLC0415 — comes with another branch
-
     made = {
         it["metadata"]["name"]: it["spec"] for it in rendered("prod") if it["kind"] == "KafkaTopic"
     }
-    assert {
+    configs = {
         name: {key: str(value) for key, value in spec["config"].items()}
         for name, spec in made.items()
-    } == topics.CONFIGS
-    scaled = next(it for it in rendered("prod") if it["kind"] == "FlinkDeployment")
-    settings = scaled["spec"]["flinkConfiguration"]
-    assert made["login-attempts"]["partitions"] % int(scaled["spec"]["job"]["parallelism"]) == 0
-    most = int(settings["job.autoscaler.vertex.max-parallelism"])
-    assert made["login-attempts"]["partitions"] == most
-    assert int(settings["pipeline.max-parallelism"]) % most == 0
+    }
+    assert configs == {name: dict(config) for name, config in topics.CONFIGS.items()}
+    assert {spec["replicas"] for spec in made.values()} == {3}
+
+
+def test_parallelism_goes_evenly_into_partitions_and_key_groups(rendered: Rendered) -> None:
+    (attempts,) = (it for it in rendered("prod") if it["metadata"]["name"] == "login-attempts")
+    (flink,) = (it["spec"] for it in rendered("prod") if it["kind"] == "FlinkDeployment")
+    most = int(flink["flinkConfiguration"]["job.autoscaler.vertex.max-parallelism"])
+    assert attempts["spec"]["partitions"] == most
+    assert most % int(flink["job"]["parallelism"]) == 0
+    assert int(flink["flinkConfiguration"]["pipeline.max-parallelism"]) % most == 0
 
 
 def rights(manifests: list[Manifest]) -> set[tuple[str, str, str, str]]:
@@ -241,8 +245,6 @@ def test_prometheus_operator_scrapes_what_the_alerts_name(rendered: Rendered) ->
 
 
 def test_without_secrets_dev_says_which_file_is_missing(tmp_path: Path) -> None:
-    import shutil  # noqa: PLC0415
-
     shutil.copytree(K8S, tmp_path / "k8s", ignore=shutil.ignore_patterns("secrets.env"))
     with pytest.raises(RenderError, match=r"secrets\.env"):
         render(tmp_path / "k8s" / "overlays" / "dev")
@@ -250,6 +252,6 @@ def test_without_secrets_dev_says_which_file_is_missing(tmp_path: Path) -> None:
     assert "make k8s-secrets" in remedy
 
 
-def test_no_secrets_are_in_git(tmp_path: Path) -> None:
+def test_no_secrets_are_in_git() -> None:
     ignored = (K8S / "overlays" / "dev" / ".gitignore").read_text().split()
     assert "secrets.env" in ignored

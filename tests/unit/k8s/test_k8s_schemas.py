@@ -65,7 +65,7 @@ def test_custom_resources_fit_their_crds(rendered: Rendered, tmp_path: Path) -> 
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(custom))
     lines = crd_check(folders, tmp_path / "all.yaml")
     assert len(lines) == len(custom)
-    # Those of the Prometheus operator are fetched by `make verify-k8s`, which applies them for real.
+    # Those of the Prometheus operator are fetched by `make verify-k8s`, which applies them.
     unknown = [it for it in lines if it.startswith("SKIP") and "monitoring.coreos.com" not in it]
     assert unknown == []
     assert [it for it in lines if it.startswith("FAIL")] == []
