@@ -44,9 +44,9 @@ class Costs:
     """Core microseconds of a refused login."""
     answer_us: int = 360
     """Core microseconds of a single check by the Blocked API."""
-    redis_us: int = 200
+    redis_us: int = 125
     """Microseconds of Redis' one core for an attempt: admitted and settled."""
-    block_bytes: int = 740
+    block_bytes: int = 650
     guard_bytes: int = 345
     """Of Redis: a user and an address that failed once, for the ten minutes of the longest rule."""
     place_bytes: int = 150
