@@ -71,7 +71,8 @@ def test_settings_are_the_repositorys_and_the_data_stay_in_their_folder(tmp_path
     with started(given, port):
         admin = connection(given, port, "admin")
         eventually(lambda: answers(admin))
-        assert list(admin.config_get("appendonly").values()) == ["yes"]
+        found: dict[str, str] = admin.config_get("appendonly")  # type: ignore[assignment]  # not async
+        assert list(found.values()) == ["yes"]
         assert (tmp_path / "data" / "appendonlydir").is_dir()
 
 

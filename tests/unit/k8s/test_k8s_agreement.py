@@ -177,7 +177,7 @@ def test_topics_are_those_that_are_made_elsewhere(rendered: Rendered) -> None:
         name: {key: str(value) for key, value in spec["config"].items()}
         for name, spec in made.items()
     }
-    assert configs == {name: dict(config) for name, config in topics.WANTED.items()}
+    assert configs == {name: dict(config) for name, config in topics.CONFIGS.items()}
     assert {spec["replicas"] for spec in made.values()} == {3}
 
 
