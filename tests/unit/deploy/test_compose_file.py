@@ -104,6 +104,13 @@ def test_our_images_carry_the_projects_version_and_are_built_once() -> None:
         assert (REPOSITORY / dockerfile).is_file()
 
 
+def test_our_images_are_never_fetched() -> None:
+    """Without a registry their names are of a public one, where anybody may own them."""
+    for name, service in SERVICES.items():
+        if service["image"].startswith("login-blocking/"):
+            assert service["pull_policy"] == "never", name
+
+
 def test_ports_are_published_on_loopback_only() -> None:
     published = {}
     for name, service in SERVICES.items():

@@ -244,6 +244,20 @@ def test_prometheus_operator_scrapes_what_the_alerts_name(rendered: Rendered) ->
         assert dropped == [it["regex"] for it in jobs[name].get("metric_relabel_configs", [])]
 
 
+def test_what_prometheus_operator_scrapes_declares_its_port(rendered: Rendered) -> None:
+    """A port that no container declares is no target: the monitor would find nothing, silently."""
+    monitors = [it["spec"] for it in rendered("prod") if it["kind"] == "PodMonitor"]
+    assert len(monitors) == 2
+    for spec in monitors:
+        wanted = spec["selector"]["matchLabels"].items()
+        (pod,) = (it for it in pods(rendered("prod")) if wanted <= it.labels.items())
+        declared = {p["name"]: p["containerPort"] for c in pod.containers for p in c["ports"]}
+        (endpoint,) = spec["podMetricsEndpoints"]
+        (flink,) = (it for it in rendered("prod") if it["kind"] == "FlinkDeployment")
+        told = flink["spec"]["flinkConfiguration"]["metrics.reporter.prom.port"]
+        assert str(declared[endpoint["port"]]) == told
+
+
 def test_without_secrets_dev_says_which_file_is_missing(tmp_path: Path) -> None:
     shutil.copytree(K8S, tmp_path / "k8s", ignore=shutil.ignore_patterns("secrets.env"))
     with pytest.raises(RenderError, match=r"secrets\.env"):
