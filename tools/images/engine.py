@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _HARDENED: Final = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-_TMPFS: Final = "rw,nosuid,nodev,exec,mode=1777,size=512m"
+_TMPFS: Final = "rw,nosuid,nodev,noexec,mode=1777,size=512m"
 _LABELLED: Final = frozenset({"VERSION", "REVISION"})
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _SETTINGS: Final = {

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tools.images import probe
 from tools.images.containers import output_of
 from tools.images.engine import Engine, EngineError
-from tools.images.names import FOLDERS, tag, version
+from tools.images.names import BASES, FOLDERS, tag, version
 from tools.images.report import Report
 from tools.images.servers import running_servers
 from tools.images.together import run_together
@@ -33,12 +33,15 @@ def verify(engine: Engine) -> bool:
                 run_together(engine, stack, report)
         except EngineError as error:
             report.say("all", "run together", well=False, found=error)
-    print("\n| image | MB | layers |\n|---|---:|---:|")
+    base = engine.local(BASES["PYTHON_IMAGE"])
+    shared = engine.inspect(base)["Size"] if engine.has(base) else 0
+    print(f"\n| image | MB | of these {base} | ours | layers |\n|---|---:|---:|---:|---:|")
     for image in FOLDERS:
         known = engine.inspect(engine.local(tag(image)))
-        size, layers = known["Size"] / _MB, len(known["RootFS"]["Layers"])
-        print(f"| `{tag(image)}` | {size:,.0f} | {layers} |")
-    print(f"\n{report.failed or 'nothing'} not as it should be")
+        figures = [size / _MB for size in (known["Size"], shared, known["Size"] - shared)]
+        columns = " | ".join(f"{figure:,.0f}" for figure in figures)
+        print(f"| `{tag(image)}` | {columns} | {len(known['RootFS']['Layers'])} |")
+    print(f"\n{report.failed} not as it should be" if report.failed else "\nall as it should be")
     return not report.failed
 
 
