@@ -20,6 +20,7 @@ from tools.verify_compose.rendered import Mount, Project, Service
 
 # Out of the way of what networks at home and Docker's own pools use; /28 each.
 _POOL: Final = IPv4Network("10.214.128.0/20")
+_CNI: Final = Path("/etc/cni/net.d")
 _PROCESSES: Final = 4_096
 # Not the label of the bases' stand-ins, which our own images inherit.
 _STAND_IN: Final = "login-blocking.stands-in-for"
@@ -243,6 +244,7 @@ class Podman:
             )  # fmt: skip
             if network.internal:
                 self._close(str(addresses.subnets[name]))
+                _publish_nothing_on(self.prefix + name)
 
     def _close(self, subnet: str) -> None:
         """Docker's own rule for an internal network; podman only leaves out the way out of it."""
@@ -304,6 +306,15 @@ def can_reach(pid: int, address: IPv4Address, port: int, within_s: float = 1.0) 
     command = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", code]
     done = subprocess.run(command, check=False, capture_output=True)
     return done.returncode == 0
+
+
+def _publish_nothing_on(network: str) -> None:
+    """Podman's CNI maps ports to a container's every network, also to one without a way in."""
+    file = _CNI / f"{network}.conflist"
+    if file.exists():
+        document = json.loads(file.read_text())
+        document["plugins"] = [it for it in document["plugins"] if it["type"] != "portmap"]
+        file.write_text(json.dumps(document))
 
 
 def _iptables(*arguments: str) -> str:
