@@ -20,16 +20,19 @@ from pathlib import Path
 from typing import Final
 
 import redis
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
 
 from flink_control import live_job
 from flink_control.rest import FlinkError, FlinkRest
 from login_blocking.attempts import Attempt, Outcome
 from login_blocking.events import EventKind
 from login_blocking.events import decode as decode_event
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import BLOCK_EVENTS, LOGIN_ATTEMPTS, block_hash
 from tools.stack import job, layout
 from tools.stack.layout import NoStackError, Stack
+from tools.topic_records import records_of
 
 _GUESSES: Final = 5
 _BETWEEN_GUESSES_S: Final = 6.0
@@ -97,7 +100,7 @@ def main() -> int:
     try:
         stack = layout.load(arguments.state_dir)
         found = measure(stack, arguments.rate, arguments.rounds, arguments.around, _show)
-    except (NoStackError, FlinkError) as error:
+    except (NoStackError, FlinkError, KafkaError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     print(
@@ -252,22 +255,12 @@ def _watch_blocks(stack: Stack, run: str, load: Load, sender: threading.Thread) 
 
 def _blocks_begun(stack: Stack, run: str) -> dict[str, set[str]]:
     """User → the attempts at which a block of it began, by the audit trail."""
-    consumer = KafkaConsumer(bootstrap_servers=stack.kafka_bootstrap)
-    try:
-        known = consumer.partitions_for_topic(BLOCK_EVENTS) or ()
-        partitions = [TopicPartition(BLOCK_EVENTS, number) for number in known]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        begun: dict[str, set[str]] = {}
-        while any(consumer.position(partition) < end for partition, end in ends.items()):
-            for records in consumer.poll(timeout_ms=1_000).values():
-                for event in (decode_event(record.value) for record in records):
-                    if event.event is EventKind.BLOCKED and event.subject.startswith(run):
-                        begun.setdefault(event.subject, set()).add(str(event.attempt_id))
-        return begun
-    finally:
-        consumer.close()
+    begun: dict[str, set[str]] = {}
+    for record in records_of(KafkaAccess(stack.kafka_bootstrap), BLOCK_EVENTS):
+        event = decode_event(record.value)
+        if event.event is EventKind.BLOCKED and event.subject.startswith(run):
+            begun.setdefault(event.subject, set()).add(str(event.attempt_id))
+    return begun
 
 
 if __name__ == "__main__":
