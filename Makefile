@@ -145,6 +145,16 @@ lock: setup ## Write down what is installed as constraints.txt
 	@{ echo '# What pip may choose, direct and transitive, for every install of this project. Renew: make lock'; \
 	  .local/venv/bin/pip freeze --exclude-editable; } > constraints.txt
 
+.PHONY: images verify-images sbom
+images: setup ## Build the three images, on stand-in bases where no registry answers: [OPTIONS='--stand-in' or names]
+	@$(PYTHON) -m tools.images build $(OPTIONS)
+
+verify-images: setup ## What each image is and can do, and all three run together
+	@$(PYTHON) -m tools.images verify
+
+sbom: setup ## What is in each image, as CycloneDX, into .local/sbom
+	@$(PYTHON) -m tools.images sbom
+
 .PHONY: env verify-compose
 env: ## Random secrets for docker compose in .env; none that is there is changed
 	@sh tools/make-env

@@ -31,9 +31,10 @@ class Costs:
     """Attempts a second and core, all rules of the default policy, in event-time order."""
     rocksdb_rate: float = 0.92
     """Of the heap's rate."""
-    heap_user: int = 1_000
-    """Bytes of heap a user that failed lately, and rule; the same for addresses."""
-    checkpoint_user: int = 140
+    heap_subject: int = 1_600
+    """Bytes of heap of a subject that failed lately, a rule: between a rule of failures (1,100) and
+    one of distinct others (2,100)."""
+    checkpoint_subject: int = 280
     """Bytes of a checkpoint, likewise; RocksDB on disk takes less."""
     hash_s: float = 0.031
     """Core seconds of one password, argon2id with OWASP's minimum."""
@@ -43,9 +44,9 @@ class Costs:
     """Core microseconds of a refused login."""
     answer_us: int = 360
     """Core microseconds of a single check by the Blocked API."""
-    redis_us: int = 200
+    redis_us: int = 125
     """Microseconds of Redis' one core for an attempt: admitted and settled."""
-    block_bytes: int = 740
+    block_bytes: int = 650
     guard_bytes: int = 345
     """Of Redis: a user and an address that failed once, for the ten minutes of the longest rule."""
     place_bytes: int = 150
@@ -107,7 +108,7 @@ def size(rate: int, accounts: int, costs: Costs = COSTS) -> Size:
     # Whoever failed lately is remembered; nobody more, however many accounts there are.
     users = min(failures * costs.remembered_s, accounts)
     subjects = int(2 * users)  # an address each
-    heap = subjects * costs.rules_a_subject * costs.heap_user
+    heap = subjects * costs.rules_a_subject * costs.heap_subject
     blocks = int(2 * accounts * costs.blocked)
 
     tasks = math.ceil(rate * costs.reserve / costs.detector_rate)
@@ -141,7 +142,7 @@ def size(rate: int, accounts: int, costs: Costs = COSTS) -> Size:
         backend=backend,
         subjects=subjects,
         memory_gb=parallelism * (1.2 + of_task),
-        checkpoint_gb=subjects * costs.rules_a_subject * costs.checkpoint_user / _GB,
+        checkpoint_gb=subjects * costs.rules_a_subject * costs.checkpoint_subject / _GB,
         hash_cores=hash_cores,
         login_cores=login_cores,
         login_replicas=max(2, math.ceil((hash_cores + login_cores) / 8)),

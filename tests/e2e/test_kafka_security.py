@@ -165,17 +165,20 @@ def test_redis_is_rebuilt_by_whoever_may_read_the_events(secured: SecuredStack) 
     [
         ({"kafka_password": "wrong"}, "does not know this user or password"),
         ({"kafka_username": "stranger"}, "does not know this user or password"),
-        ({"events_topic": "others"}, "user detector lacks a right: docs/kafka-security.md"),
-        ({"events_topic": "others"}, "Write on topic others"),
+        (
+            {"events_topic": "others", "bounded": True},
+            "user detector lacks a right: docs/kafka-security.md (Write on topic others)",
+        ),
         ({"kafka_bootstrap": "localhost"}, "its certificate is not accepted"),
-        ({"job_name": "others"}, "user detector lacks a right"),
+        ({}, "user detector lacks a right: docs/kafka-security.md (FindCoordinator"),
     ],
 )
 def test_a_job_that_kafka_refuses_is_refused_with_the_reason(
-    secured: SecuredStack, tmp_path: Path, carried: dict[str, str], told: str
+    secured: SecuredStack, tmp_path: Path, carried: dict[str, Any], told: str
 ) -> None:
+    carried = {"job_name": "others"} | carried  # beside the live one
     if "kafka_bootstrap" in carried:
-        carried = {"kafka_bootstrap": f"localhost:{secured.kafka.port}"}
+        carried["kafka_bootstrap"] = f"localhost:{secured.kafka.port}"
     flink = FlinkRest(secured.stack.flink_url)
     jar = with_settings(job.JAR, tmp_path / "refused.jar", carried)
     before = flink.jobs()

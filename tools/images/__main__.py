@@ -7,6 +7,7 @@ import sys
 from tools.images import stand_ins
 from tools.images.engine import Engine, EngineError, certificate_volumes, find_engine
 from tools.images.names import BASES, FOLDERS, tag, version
+from tools.images.sbom import write_sboms
 from tools.images.verify import verify
 from tools.stack.layout import ROOT
 
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         match given.what:
             case "build":
                 build(engine, given.images or list(FOLDERS), stand_in=given.stand_in)
+            case "sbom":
+                write_sboms(engine)
             case _:
                 return 0 if verify(engine) else 1
     except EngineError as error:

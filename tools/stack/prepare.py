@@ -133,7 +133,8 @@ def write_flink_home(home: Path, own: dict[str, Any]) -> None:
     (home / "plugins" / "metrics-prometheus").symlink_to(wheel / "plugins" / "metrics-prometheus")
     (home / "opt").symlink_to(wheel / "opt")
     (home / "bin").symlink_to(wheel / "bin")
-    shutil.copy(wheel / "conf" / "log4j-console.properties", home / "conf")
+    # Not the wheel's: that logs the environment in which a job is compiled, passwords and all.
+    shutil.copy(ROOT / "deploy" / "flink" / "log4j-console.properties", home / "conf")
     defaults = yaml.safe_load((wheel / "conf" / "config.yaml").read_text())
     settings = {"env.java.opts.all": defaults["env"]["java"]["opts"]["all"], **own}
     (home / "conf" / "config.yaml").write_text(yaml.safe_dump(settings, width=10_000))

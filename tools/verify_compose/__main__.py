@@ -100,6 +100,7 @@ def _prove_all(podman: Podman, env_file: Path, table: Table, tag: str | None) ->
     prove("JobManager killed", lambda: proofs.keeper_heals(running))
     prove("TaskManager killed", lambda: proofs.taskmanager_heals(running))
     prove("the demo once more", the_demo)
+    prove("no secret in a log", lambda: proofs.silent(running))
     prove("memory", lambda: proofs.memory(running))
     prove("stopped", lambda: proofs.stops(running))
     prove("started again", lambda: proofs.start_again(running))

@@ -1,6 +1,7 @@
 """What is proved of the running services; NotProvedError says what did not hold."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -248,6 +249,22 @@ def taskmanager_heals(running: Running) -> str:
     _until(lambda: _one_job_runs(running), _HEALED_WITHIN_S, "the job does not run again")
     _must(running.flink().alive(JOB_NAME) == [job], "another job took its place")
     return f"{time.monotonic() - began:.0f} s until all tasks of the same job run again"
+
+
+def silent(running: Running) -> str:
+    """No secret stands in anybody's log."""
+    secrets = {
+        name: value
+        for name, value in running.variables.items()
+        if re.search("PASSWORD|KEY|TOKEN", name)
+    }
+    lines = 0
+    for service in running.services():
+        told = running.podman.logs(service, lines=-1)
+        lines += len(told.splitlines())
+        for name, value in secrets.items():
+            _must(value not in told, f"{name} stands in the log of {service.name}")
+    return f"{len(secrets)} secrets looked for in {lines} lines of all logs"
 
 
 def memory(running: Running) -> str:

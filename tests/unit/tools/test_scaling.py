@@ -13,7 +13,7 @@ def test_document_holds_the_table_that_is_printed() -> None:
 
 def test_first_column_by_hand() -> None:
     small = size(10_000, 10_000_000)
-    # 10,000/s times 2 by 20,000/s = 1 task of heap; 8.4 M subjects, 2 rules, 1 KB: 17 GB are
+    # 10,000/s times 2 by 20,000/s = 1 task of heap; 8.4 M subjects, 2 rules, 1.6 KB: 27 GB are
     # too much for it, and RocksDB's rate wants a second one.
     assert (small.subjects, small.backend, small.parallelism) == (8_400_000, "RocksDB", 2)
     assert small.hash_cores == 310
