@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, pairwise, repeat
 from pathlib import Path
@@ -100,7 +101,7 @@ def main() -> int:
     try:
         stack = layout.load(arguments.state_dir)
         found = measure(stack, arguments.rate, arguments.rounds, arguments.around, _show)
-    except (NoStackError, FlinkError, KafkaError) as error:
+    except (NoStackError, FlinkError, KafkaError, redis.RedisError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     print(
@@ -130,14 +131,12 @@ def measure(
         raise FlinkError(f"the policy in force has no rule with {_UNCHANGED!r} to change")
     run = f"upgrade-{uuid.uuid4().hex[:8]}"
     load, ending = Load(), threading.Event()
-    sender = threading.Thread(target=_send, args=(stack, run, rate, load, ending))
-    threads = [
-        sender,
-        threading.Thread(target=_watch_verdicts, args=(stack, run, load, sender)),
-        threading.Thread(target=_watch_blocks, args=(stack, run, load, sender)),
+    threads = ThreadPoolExecutor(3)
+    sender = threads.submit(_send, stack, run, rate, load, ending)
+    watchers = [
+        threads.submit(watch, stack, run, load, sender)
+        for watch in (_watch_verdicts, _watch_blocks)
     ]
-    for thread in threads:
-        thread.start()
     measured = []
     try:
         time.sleep(_BETWEEN_GUESSES_S * (_GUESSES - 1))  # until the rate is reached
@@ -147,11 +146,12 @@ def measure(
                 show(measured[-1])
     finally:
         ending.set()
-        for thread in threads:
-            thread.join()
+        threads.shutdown()
         (running,) = flink.alive(job.JOB_NAME) or (None,)
         if running and flink.parameters(running)[live_job.POLICY_PARAMETER] != own:
             job.upgrade(stack, own)
+    for ended in (sender, *watchers):
+        ended.result()  # one that failed has seen nothing, and so nothing that was lost
     begun = _blocks_begun(stack, run)
     due = {user: attempt for user, (attempt, _) in load.fifths.items()}
     return Findings(
@@ -219,7 +219,7 @@ def _fail(producer: KafkaProducer, run: str, number: int, guess: int, load: Load
     load.sent += 1
 
 
-def _watch_verdicts(stack: Stack, run: str, load: Load, sender: threading.Thread) -> None:
+def _watch_verdicts(stack: Stack, run: str, load: Load, sender: Future[None]) -> None:
     """Redis' own notifications of blocks that are written, until the last that is due."""
     prefix, seen, silent_since = block_hash("user", run), set[str](), time.monotonic()
     with redis.Redis.from_url(stack.redis_url("admin"), decode_responses=True) as admin:
@@ -227,7 +227,7 @@ def _watch_verdicts(stack: Stack, run: str, load: Load, sender: threading.Thread
         notifications = admin.pubsub(ignore_subscribe_messages=True)
         notifications.psubscribe("__keyevent@0__:hset")
         try:
-            while sender.is_alive() or (
+            while not sender.done() or (
                 len(seen) < len(load.fifths) and time.monotonic() - silent_since < _LAST_VERDICT_S
             ):
                 message = notifications.get_message(timeout=0.1)
@@ -242,11 +242,11 @@ def _watch_verdicts(stack: Stack, run: str, load: Load, sender: threading.Thread
             admin.config_set("notify-keyspace-events", "")
 
 
-def _watch_blocks(stack: Stack, run: str, load: Load, sender: threading.Thread) -> None:
+def _watch_blocks(stack: Stack, run: str, load: Load, sender: Future[None]) -> None:
     """Whether a block that was there is there still; it lasts longer than all rounds."""
     ever: set[str] = set()
     with redis.Redis.from_url(stack.redis_url("admin"), decode_responses=True) as admin:
-        while sender.is_alive():
+        while not sender.done():
             time.sleep(_LOOK_EVERY_S)
             now = {user for user in admin.zrange("blocked:users", 0, -1) if user.startswith(run)}
             load.lost |= ever - now
