@@ -68,7 +68,12 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
     begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
     if begin_from is None and kept is not None:
         begin_from = kept.newest()
-    submitted = live_job.submit(flink, arguments.jar, policy_text=policy, snapshot=begin_from)
+    try:
+        submitted = live_job.submit(flink, arguments.jar, policy_text=policy, snapshot=begin_from)
+    except live_job.NotStartedError as error:
+        if kept is not None:  # else a keeper would take it for one that a person has ended
+            kept.remember_failure(error.job_id)
+        raise
     if kept is not None:
         kept.remember(submitted.job_id, submitted.snapshot)
     if not submitted.fresh:

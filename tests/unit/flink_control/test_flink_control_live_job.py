@@ -9,6 +9,7 @@ import pytest
 from flink_control import __main__ as command_line
 from flink_control import live_job
 from flink_control.rest import FlinkError, FlinkRest
+from flink_control.snapshots import Snapshots
 
 
 class Silent(FlinkRest):
@@ -208,3 +209,21 @@ def test_submission_waits_for_a_slot_but_not_for_the_one_that_the_job_has_taken(
     assert command_line.main() == 0
 
     assert capsys.readouterr().out == "job old already runs\n"
+
+
+def test_submission_that_did_not_start_is_noted_for_the_keeper(
+    jar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def not_started(*_: object, **__: object) -> None:
+        raise live_job.NotStartedError("no slot", "new")
+
+    monkeypatch.setattr(command_line, "FlinkRest", lambda _: Silent(None))
+    monkeypatch.setattr(live_job, "remembered_snapshot", lambda _: None)
+    monkeypatch.setattr(live_job, "submit", not_started)
+    arguments = ["submit", "--jar", str(jar), "--checkpoints", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["flink_control", *arguments])
+
+    assert command_line.main() == 1
+
+    assert capsys.readouterr().err == "no slot\n"
+    assert Snapshots(tmp_path, tmp_path / "last-job.json").did_not_start("new")
