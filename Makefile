@@ -106,6 +106,7 @@ restore-drill: setup ## Loses everything on purpose, in a stack of its own, and 
 check-rules: ## Prometheus' rules, their unit tests and its configuration (wants promtool)
 	@promtool check rules deploy/prometheus/rules/*.yaml
 	@promtool test rules deploy/prometheus/tests/*.yaml
+	@promtool check config --syntax-only deploy/prometheus/prometheus.yml
 
 # In an environment of its own: it wants other versions than the project.
 FUZZ_CHECKS := not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance

@@ -61,14 +61,19 @@ def _snapshots(folder: Path) -> Snapshots:
 
 def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
     deadline = time.monotonic() + arguments.wait
-    while time.monotonic() < deadline and flink.slots_available() == 0:
+    while time.monotonic() < deadline and not _can_begin(flink):
         time.sleep(0.5)
     policy = None if arguments.policy is None else arguments.policy.read_text(encoding="utf-8")
     kept = None if arguments.checkpoints is None else _snapshots(arguments.checkpoints)
     begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
     if begin_from is None and kept is not None:
         begin_from = kept.newest()
-    submitted = live_job.submit(flink, arguments.jar, policy_text=policy, snapshot=begin_from)
+    try:
+        submitted = live_job.submit(flink, arguments.jar, policy_text=policy, snapshot=begin_from)
+    except live_job.NotStartedError as error:
+        if kept is not None:  # else a keeper would take it for one that a person has ended
+            kept.remember_failure(error.job_id)
+        raise
     if kept is not None:
         kept.remember(submitted.job_id, submitted.snapshot)
     if not submitted.fresh:
@@ -76,6 +81,14 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
     else:
         print(f"job {submitted.job_id} runs, from {submitted.snapshot or 'no earlier state'}")
     return 0
+
+
+def _can_begin(flink: FlinkRest) -> bool:
+    """Whether there is nothing to wait for: a slot is free, or the job has taken the last one."""
+    try:
+        return bool(flink.slots()[0] or flink.alive(live_job.JOB_NAME))
+    except FlinkError:
+        return False
 
 
 def _upgrade(flink: FlinkRest, arguments: argparse.Namespace) -> int:

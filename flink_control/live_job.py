@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ _RUNNING_WITHIN_S: Final = 120.0
 _UPGRADED_WITHIN_S: Final = 600.0
 _SLOT_WITHIN_S: Final = 10.0
 _FAILS_FOR_S: Final = 15.0
+_ENDED_WITHIN_S: Final = 60.0
 _NO_SLOT: Final = "NoResourceAvailableException"
 _POLL_S: Final = 0.1
 _JARS_KEPT: Final = 3
@@ -121,6 +123,7 @@ def upgrade(
     if job_id is None:
         raise FlinkError(f"{NONE_RUNS}: submit one in place of an upgrade")
     before = flink.parameters(job_id)
+    began_ms = int(flink.job(job_id)["now"])
     jar_id = upload(flink, jar, policy_text)
     try:
         new_id = _run_in_place_of(flink, jar_id, job_id)
@@ -128,11 +131,11 @@ def upgrade(
     except NoAnswerError:
         raise
     except FlinkError as error:
-        _undo(flink, job_id, before, jar, error)
+        _undo(flink, job_id, began_ms, before, jar=jar, error=error)
         with contextlib.suppress(FlinkError):
             flink.delete_jar(jar_id)
         raise
-    savepoint, stopped_at = flink.last_savepoint(job_id)
+    savepoint, stopped_at = flink.savepoint_since(job_id, began_ms)
     forget_old_jars(flink, say)
     return Upgraded(new_id, savepoint, (running_at - stopped_at) / 1_000)
 
@@ -150,12 +153,32 @@ def _run_in_place_of(flink: FlinkRest, jar_id: str, job_id: str) -> str:
 
 
 def _undo(
-    flink: FlinkRest, job_id: str, before: dict[str, str], jar: Path, error: FlinkError
+    flink: FlinkRest,
+    job_id: str,
+    began_ms: int,
+    before: dict[str, str],
+    *,
+    jar: Path,
+    error: FlinkError,
 ) -> None:
     """Raises what there is to say after an upgrade that failed, with the old job running."""
-    if flink.job(job_id)["state"] not in ENDED:
-        raise FlinkError(f"{error}\nNothing was changed: job {job_id} goes on.") from error
-    savepoint, _ = flink.last_savepoint(job_id)
+    # The new job may have given up on a stop that the old one is still about.
+    deadline = time.monotonic() + _UPGRADED_WITHIN_S
+    while job_id in flink.alive(JOB_NAME):
+        if not flink.is_stopping(job_id):
+            raise FlinkError(f"{error}\nNothing was changed: job {job_id} goes on.") from error
+        if time.monotonic() > deadline:
+            raise FlinkError(
+                f"{error}\nJob {job_id} has been asked to stop and has not ended yet: look "
+                "(status), and if no job runs, submit; it begins where that one left off."
+            ) from error
+        time.sleep(1.0)
+    try:
+        savepoint, _ = flink.savepoint_since(job_id, began_ms)
+    except FlinkError as second:
+        raise FlinkError(
+            f"{error}\n{second}. Submit: it begins where that one left off."
+        ) from error
     listed = {str(known["id"]) for known in flink.jars()}
     jar_id = before.get(JAR_PARAMETER, "")
     policy_text = before.get(POLICY_PARAMETER)
@@ -255,17 +278,35 @@ def wait_until_running(flink: FlinkRest, job_id: str, *, restored: bool = False)
     except FlinkError as error:
         with contextlib.suppress(FlinkError):
             flink.cancel(job_id)
+            _wait_until_ended(flink, job_id)
         raise NotStartedError(str(error), job_id) from error
     return running_at
 
 
+def _wait_until_ended(flink: FlinkRest, job_id: str) -> None:
+    """A while: the next one is refused beside it, and wants its slot."""
+    deadline = time.monotonic() + _ENDED_WITHIN_S
+    while time.monotonic() < deadline and job_id in flink.alive(JOB_NAME):
+        time.sleep(_POLL_S)
+
+
 def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
     began = time.monotonic()
+    unheard: FlinkError | None = None
     while (waited := time.monotonic() - began) < _RUNNING_WITHIN_S:
-        job = flink.job(job_id)
-        if job["state"] == "FINISHED" or _all_run(job):
-            return int(job["now"])
-        why = root_cause(flink.exceptions(job_id))
+        try:
+            job = flink.job(job_id)
+            if job["state"] == "FINISHED" or _all_run(job):
+                return int(job["now"])
+            why = root_cause(flink.exceptions(job_id))
+        except FlinkError as error:
+            if error.status is not None and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            # A JobManager that is too busy to answer once says nothing of the job.
+            unheard = error
+            time.sleep(_POLL_S)
+            continue
+        unheard = None
         if job["state"] in ENDED:
             raise FlinkError(f"the job is {job['state']}: {why}")
         if waited > _SLOT_WITHIN_S and why.startswith(_NO_SLOT):
@@ -276,6 +317,8 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
         if why and waited > _FAILS_FOR_S:
             raise FlinkError(f"the job fails whenever it starts, and was cancelled: {why}")
         time.sleep(_POLL_S)
+    if unheard is not None:
+        raise unheard
     raise FlinkError(f"the job did not run after {waited:.0f} s and was cancelled")
 
 

@@ -8,6 +8,7 @@ import requests
 
 ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED", "SUSPENDED"})
 _RUN_TIMEOUT_S: Final = 120.0
+_ANSWERS_ARE_KEPT_S: Final = 10.0
 _REFUSED: Final = "the job was refused: "
 _CAUSE: Final = "Caused by: "
 
@@ -122,7 +123,7 @@ class FlinkRest:
 
     def newest_snapshot(self, job_id: str) -> str | None:
         """A job's newest complete checkpoint or savepoint, None if it has none yet."""
-        latest = self._call("GET", f"/jobs/{job_id}/checkpoints").get("latest", {})
+        latest = self.checkpoints(job_id).get("latest", {})
         known = [
             snapshot
             for kind in ("completed", "savepoint")
@@ -133,20 +134,35 @@ class FlinkRest:
         newest = max(known, key=lambda snapshot: int(snapshot["trigger_timestamp"]))
         return str(newest["external_path"])
 
+    def is_stopping(self, job_id: str) -> bool:
+        """Whether a job writes the savepoint with which it ends, or has written it and ends now.
+
+        Afterwards it has ended, or goes on and writes checkpoints again.
+        """
+        history: list[dict[str, Any]] = self.checkpoints(job_id)["history"]
+        newest = max(history, key=lambda snapshot: int(snapshot["id"]), default={})
+        return newest.get("checkpoint_type") == "SYNC_SAVEPOINT" and newest["status"] != "FAILED"
+
     def restored_from(self, job_id: str) -> str | None:
         """The snapshot that a job has begun with, None if it has begun with none."""
-        restored = self._call("GET", f"/jobs/{job_id}/checkpoints")["latest"]["restored"]
+        restored = self.checkpoints(job_id)["latest"]["restored"]
         return None if restored is None else str(restored["external_path"])
 
-    def last_savepoint(self, job_id: str) -> tuple[str, int]:
-        """The path of a job's newest savepoint, and when it was ordered, by Flink's clock in ms.
+    def savepoint_since(self, job_id: str, ordered_ms: int) -> tuple[str, int]:
+        """The path of the savepoint that ended a job, and when it was ordered, by Flink's clock.
 
-        Raises FlinkError if it has none.
+        Of savepoints that were ordered before `ordered_ms` none counts. Raises FlinkError if there
+        is no other.
         """
-        last = self._call("GET", f"/jobs/{job_id}/checkpoints")["latest"]["savepoint"]
-        if last is None:
-            raise FlinkError(f"job {job_id} has ended without a savepoint")
-        return str(last["external_path"]), int(last["trigger_timestamp"])
+        # Flink keeps its answers for some seconds (web.refresh-interval).
+        deadline = time.monotonic() + _ANSWERS_ARE_KEPT_S
+        while True:
+            last = self.checkpoints(job_id)["latest"]["savepoint"]
+            if last is not None and int(last["trigger_timestamp"]) >= ordered_ms:
+                return str(last["external_path"]), int(last["trigger_timestamp"])
+            if time.monotonic() > deadline:
+                raise FlinkError(f"job {job_id} has ended without a savepoint")
+            time.sleep(0.2)
 
     def cancel(self, job_id: str) -> None:
         """Ends a job."""

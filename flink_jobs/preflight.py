@@ -25,12 +25,20 @@ _REST_TIMEOUT_S: Final = 10.0
 _SLOT_WITHIN_S: Final = 3.0
 _LOOK_EVERY_S: Final = 0.2
 _SAVEPOINT_EVERY_S: Final = 0.05
+_SAVEPOINT_WITHIN_S: Final = 300.0
+"""Whoever submits waits twice as long (flink_control), and submissions wait for each other."""
+# Past the proxy that a JobManager's environment may name: it asks itself.
+_DIRECTLY: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _PLANNING: Final = "StreamPlanEnvironment"
 _SUBMITTING: Final = "StreamContextEnvironment"
 
 
 class TrialOverError(Exception):
     """The job was built, which was all that was wanted."""
+
+
+class _UnansweredError(Exception):
+    """The JobManager's REST gave no answer, or one that is none."""
 
 
 def own_environment() -> StreamExecutionEnvironment:
@@ -95,23 +103,44 @@ def take_over(environment: StreamExecutionEnvironment, job_id: str) -> str:
     In here, with the other one built already, and not by whoever submits it: nobody judges from
     now on, so nothing that takes time or that may fail is left for later.
     """
-    url = f"{rest_url(configuration(environment))}/jobs/{job_id}"
-    trigger = _call(f"{url}/stop", {"drain": False})["request-id"]
-    while (answer := _call(f"{url}/savepoints/{trigger}"))["status"]["id"] != "COMPLETED":
+    return _stop(f"{rest_url(configuration(environment))}/jobs/{job_id}", job_id)
+
+
+def _stop(url: str, job_id: str) -> str:
+    try:
+        trigger = _call(f"{url}/stop", {"drain": False})["request-id"]
+    except _UnansweredError as error:
+        raise RefusedError(f"job {job_id} could not be told to stop: {error}") from error
+    deadline = time.monotonic() + _SAVEPOINT_WITHIN_S
+    missed = ""
+    while time.monotonic() < deadline:
+        try:
+            answer = _call(f"{url}/savepoints/{trigger}")
+        except _UnansweredError as error:
+            # It stops all the same: to give up now would leave nobody to judge.
+            missed = f" ({error})"
+        else:
+            if answer["status"]["id"] == "COMPLETED":
+                return _location(answer["operation"], job_id)
+            missed = ""
         time.sleep(_SAVEPOINT_EVERY_S)
-    operation = answer["operation"]
-    if "location" not in operation:
-        raise RefusedError(
-            f"job {job_id} could not be stopped with a savepoint: "
-            f"{operation['failure-cause']['stack-trace']}"
-        )
-    return str(operation["location"])
+    raise RefusedError(
+        f"job {job_id} has not ended with a savepoint within {_SAVEPOINT_WITHIN_S:.0f} s{missed}"
+    )
+
+
+def _location(operation: Mapping[str, Any], job_id: str) -> str:
+    if "location" in operation:
+        return str(operation["location"])
+    trace = str(operation["failure-cause"]["stack-trace"])
+    cause = trace.rsplit("Caused by: ", 1)[-1].split("\n\tat ", 1)[0].strip()
+    raise RefusedError(f"job {job_id} could not be stopped with a savepoint: {cause}")
 
 
 def _check_alone(flink: Mapping[str, str], job_name: str, replaced: str | None) -> None:
     alive = [
         job["jid"]
-        for job in _call(f"{rest_url(flink)}/jobs/overview")["jobs"]
+        for job in _look(f"{rest_url(flink)}/jobs/overview")["jobs"]
         if job["name"] == job_name and job["state"] not in _ENDED and job["jid"] != replaced
     ]
     if alive:
@@ -128,7 +157,7 @@ def _check_slots(flink: Mapping[str, str], parallelism: int) -> None:
     wanted = 1 if flink.get("jobmanager.scheduler", "").lower() == "adaptive" else parallelism
     # A job that has just ended gives its slots back a moment later.
     deadline = time.monotonic() + _SLOT_WITHIN_S
-    while (overview := _call(f"{rest_url(flink)}/overview"))["slots-available"] < wanted:
+    while (overview := _look(f"{rest_url(flink)}/overview"))["slots-available"] < wanted:
         if time.monotonic() > deadline:
             raise RefusedError(
                 f"no free slot: the job needs {wanted}, and of the cluster's "
@@ -138,6 +167,15 @@ def _check_slots(flink: Mapping[str, str], parallelism: int) -> None:
         time.sleep(_LOOK_EVERY_S)
 
 
+def _look(url: str) -> Any:  # noqa: ANN401 — JSON
+    try:
+        return _call(url)
+    except _UnansweredError as error:
+        raise RefusedError(
+            f"{error}. DETECTOR_PREFLIGHT=false submits without a look whether the job runs already"
+        ) from error
+
+
 def _call(url: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 — JSON
     request = urllib.request.Request(  # noqa: S310 — our own scheme
         url,
@@ -145,12 +183,11 @@ def _call(url: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: A
         {"Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=_REST_TIMEOUT_S) as answer:  # noqa: S310 — our own scheme
+        with _DIRECTLY.open(request, timeout=_REST_TIMEOUT_S) as answer:
             return json.load(answer)
     except (OSError, ValueError) as error:
-        raise RefusedError(
-            f"this JobManager's own REST does not answer at {url}: {error}. "
-            "DETECTOR_PREFLIGHT=false submits without a look whether the job runs already"
+        raise _UnansweredError(
+            f"this JobManager's own REST does not answer at {url}: {error}"
         ) from error
 
 

@@ -18,15 +18,24 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
 
 from flink_control.rest import FlinkError, FlinkRest
-from login_blocking.names import BLOCK_COMMANDS, BLOCK_EVENTS, LOGIN_ATTEMPTS
+from login_api.topics import admin_of
+from login_blocking.kafka_access import KafkaAccess
+from login_blocking.names import (
+    BLOCK_COMMANDS,
+    BLOCK_EVENTS,
+    LOGIN_ATTEMPTS,
+    LOGIN_ATTEMPTS_REJECTED,
+)
 from tools.stack import binaries, job, layout, prepare, topics
 from tools.stack.layout import NoStackError, Ports, Stack
 from tools.stack.parts import Part, parts
+from tools.topic_records import records_of
 
-_TOPICS: Final = (BLOCK_EVENTS, BLOCK_COMMANDS, LOGIN_ATTEMPTS)
+_TOPICS: Final = (BLOCK_EVENTS, BLOCK_COMMANDS, LOGIN_ATTEMPTS, LOGIN_ATTEMPTS_REJECTED)
 _READY_WITHIN_S: Final = 60.0
 _REWRITTEN_WITHIN_S: Final = 60.0
 
@@ -54,7 +63,15 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"{error.cmd[0]}: {error.stderr.decode(errors='replace')}\n")
         return 1
-    except (BackupError, NoStackError, FlinkError, redis.RedisError, OSError) as error:
+    except (
+        BackupError,
+        NoStackError,
+        FlinkError,
+        KafkaError,
+        redis.RedisError,
+        subprocess.TimeoutExpired,
+        OSError,
+    ) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
@@ -147,34 +164,39 @@ def _copy_redis(stack: Stack, target: Path) -> None:
 
 def _read_topic(stack: Stack, topic: str, target: Path) -> int:
     """All records that a topic holds now, partition by partition, in their order."""
-    consumer = KafkaConsumer(bootstrap_servers=stack.kafka_bootstrap)
     count = 0
-    try:
-        partitions = [TopicPartition(topic, n) for n in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        with target.open("w", encoding="ascii") as file:
-            while any(consumer.position(partition) < end for partition, end in ends.items()):
-                for records in consumer.poll(timeout_ms=1_000).values():
-                    for record in records:
-                        file.write(json.dumps(_as_document(record)) + "\n")
-                        count += 1
-    finally:
-        consumer.close()
+    with target.open("w", encoding="ascii") as file:
+        for record in records_of(KafkaAccess(stack.kafka_bootstrap), topic):
+            file.write(json.dumps(_as_document(record)) + "\n")
+            count += 1
     return count
 
 
 def _write_topic(stack: Stack, topic: str, source: Path) -> int:
-    """The records again, each in its partition and with its own stamp."""
+    """The records again, each in its partition, at its offset and with its own stamp.
+
+    The savepoint goes on at offsets: after those that have expired their places stay empty.
+    """
     producer = KafkaProducer(bootstrap_servers=stack.kafka_bootstrap, acks="all", linger_ms=20)
+    first: dict[int, int] = {}
+    answers = []
     try:
         with source.open(encoding="ascii") as file:
-            answers = [producer.send(topic, **_of_document(json.loads(line))) for line in file]
+            for document in map(json.loads, file):
+                partition = document["partition"]
+                if partition not in first:
+                    first[partition] = document["offset"]
+                    for _ in range(document["offset"]):
+                        producer.send(topic, value=b"", partition=partition)
+                answers.append(producer.send(topic, **_of_document(document)))
         for answer in answers:
             answer.get(60)
     finally:
         producer.close()
+    expired = {TopicPartition(topic, partition): before for partition, before in first.items()}
+    if any(expired.values()):
+        with admin_of(KafkaAccess(stack.kafka_bootstrap)) as admin:
+            admin.delete_records(expired)
     return len(answers)
 
 
@@ -184,9 +206,11 @@ def _as_document(record: Any) -> dict[str, Any]:  # noqa: ANN401 — kafka-pytho
 
     return {
         "partition": record.partition,
+        "offset": record.offset,
         "ts": record.timestamp,
         "key": text(record.key),
         "value": text(record.value),
+        "headers": [[name, text(value)] for name, value in record.headers],
     }
 
 
@@ -199,6 +223,7 @@ def _of_document(document: dict[str, Any]) -> dict[str, Any]:
         "timestamp_ms": document["ts"],
         "key": content(document["key"]),
         "value": content(document["value"]),
+        "headers": [(name, content(value) or b"") for name, value in document["headers"]],
     }
 
 

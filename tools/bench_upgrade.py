@@ -14,22 +14,26 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, pairwise, repeat
 from pathlib import Path
 from typing import Final
 
 import redis
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
 
 from flink_control import live_job
 from flink_control.rest import FlinkError, FlinkRest
 from login_blocking.attempts import Attempt, Outcome
 from login_blocking.events import EventKind
 from login_blocking.events import decode as decode_event
+from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import BLOCK_EVENTS, LOGIN_ATTEMPTS, block_hash
 from tools.stack import job, layout
 from tools.stack.layout import NoStackError, Stack
+from tools.topic_records import records_of
 
 _GUESSES: Final = 5
 _BETWEEN_GUESSES_S: Final = 6.0
@@ -97,7 +101,7 @@ def main() -> int:
     try:
         stack = layout.load(arguments.state_dir)
         found = measure(stack, arguments.rate, arguments.rounds, arguments.around, _show)
-    except (NoStackError, FlinkError) as error:
+    except (NoStackError, FlinkError, KafkaError, redis.RedisError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     print(
@@ -127,14 +131,12 @@ def measure(
         raise FlinkError(f"the policy in force has no rule with {_UNCHANGED!r} to change")
     run = f"upgrade-{uuid.uuid4().hex[:8]}"
     load, ending = Load(), threading.Event()
-    sender = threading.Thread(target=_send, args=(stack, run, rate, load, ending))
-    threads = [
-        sender,
-        threading.Thread(target=_watch_verdicts, args=(stack, run, load, sender)),
-        threading.Thread(target=_watch_blocks, args=(stack, run, load, sender)),
+    threads = ThreadPoolExecutor(3)
+    sender = threads.submit(_send, stack, run, rate, load, ending)
+    watchers = [
+        threads.submit(watch, stack, run, load, sender)
+        for watch in (_watch_verdicts, _watch_blocks)
     ]
-    for thread in threads:
-        thread.start()
     measured = []
     try:
         time.sleep(_BETWEEN_GUESSES_S * (_GUESSES - 1))  # until the rate is reached
@@ -144,11 +146,12 @@ def measure(
                 show(measured[-1])
     finally:
         ending.set()
-        for thread in threads:
-            thread.join()
+        threads.shutdown()
         (running,) = flink.alive(job.JOB_NAME) or (None,)
         if running and flink.parameters(running)[live_job.POLICY_PARAMETER] != own:
             job.upgrade(stack, own)
+    for ended in (sender, *watchers):
+        ended.result()  # one that failed has seen nothing, and so nothing that was lost
     begun = _blocks_begun(stack, run)
     due = {user: attempt for user, (attempt, _) in load.fifths.items()}
     return Findings(
@@ -216,7 +219,7 @@ def _fail(producer: KafkaProducer, run: str, number: int, guess: int, load: Load
     load.sent += 1
 
 
-def _watch_verdicts(stack: Stack, run: str, load: Load, sender: threading.Thread) -> None:
+def _watch_verdicts(stack: Stack, run: str, load: Load, sender: Future[None]) -> None:
     """Redis' own notifications of blocks that are written, until the last that is due."""
     prefix, seen, silent_since = block_hash("user", run), set[str](), time.monotonic()
     with redis.Redis.from_url(stack.redis_url("admin"), decode_responses=True) as admin:
@@ -224,7 +227,7 @@ def _watch_verdicts(stack: Stack, run: str, load: Load, sender: threading.Thread
         notifications = admin.pubsub(ignore_subscribe_messages=True)
         notifications.psubscribe("__keyevent@0__:hset")
         try:
-            while sender.is_alive() or (
+            while not sender.done() or (
                 len(seen) < len(load.fifths) and time.monotonic() - silent_since < _LAST_VERDICT_S
             ):
                 message = notifications.get_message(timeout=0.1)
@@ -239,11 +242,11 @@ def _watch_verdicts(stack: Stack, run: str, load: Load, sender: threading.Thread
             admin.config_set("notify-keyspace-events", "")
 
 
-def _watch_blocks(stack: Stack, run: str, load: Load, sender: threading.Thread) -> None:
+def _watch_blocks(stack: Stack, run: str, load: Load, sender: Future[None]) -> None:
     """Whether a block that was there is there still; it lasts longer than all rounds."""
     ever: set[str] = set()
     with redis.Redis.from_url(stack.redis_url("admin"), decode_responses=True) as admin:
-        while sender.is_alive():
+        while not sender.done():
             time.sleep(_LOOK_EVERY_S)
             now = {user for user in admin.zrange("blocked:users", 0, -1) if user.startswith(run)}
             load.lost |= ever - now
@@ -252,22 +255,12 @@ def _watch_blocks(stack: Stack, run: str, load: Load, sender: threading.Thread) 
 
 def _blocks_begun(stack: Stack, run: str) -> dict[str, set[str]]:
     """User → the attempts at which a block of it began, by the audit trail."""
-    consumer = KafkaConsumer(bootstrap_servers=stack.kafka_bootstrap)
-    try:
-        known = consumer.partitions_for_topic(BLOCK_EVENTS) or ()
-        partitions = [TopicPartition(BLOCK_EVENTS, number) for number in known]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        begun: dict[str, set[str]] = {}
-        while any(consumer.position(partition) < end for partition, end in ends.items()):
-            for records in consumer.poll(timeout_ms=1_000).values():
-                for event in (decode_event(record.value) for record in records):
-                    if event.event is EventKind.BLOCKED and event.subject.startswith(run):
-                        begun.setdefault(event.subject, set()).add(str(event.attempt_id))
-        return begun
-    finally:
-        consumer.close()
+    begun: dict[str, set[str]] = {}
+    for record in records_of(KafkaAccess(stack.kafka_bootstrap), BLOCK_EVENTS):
+        event = decode_event(record.value)
+        if event.event is EventKind.BLOCKED and event.subject.startswith(run):
+            begun.setdefault(event.subject, set()).add(str(event.attempt_id))
+    return begun
 
 
 if __name__ == "__main__":

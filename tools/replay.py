@@ -19,13 +19,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from flink_control.jar import with_settings
 from flink_control.rest import ENDED, FlinkError, FlinkRest
-from login_api.kafka_clients import client_arguments, partitions_of
 from login_blocking.attempts import Attempt
 from login_blocking.commands import Command
 from login_blocking.events import BlockEvent, EventKind
@@ -35,11 +35,11 @@ from login_blocking.policy_file import PolicyError, parse_policy
 from tools.recordings import RecordingError, read_recording
 from tools.stack import job, layout, topics
 from tools.stack.layout import ROOT, NoStackError, Stack
+from tools.topic_records import records_of
 
 _KEPT_FOR_EVER: Final = {"retention.ms": "-1"}
 """History has old stamps: the broker would delete it while it is read."""
 
-_ANSWER_WITHIN_MS: Final = 10_000
 _FLINK_AWAY_S: Final = 120.0
 _console = Console(highlight=False)
 
@@ -85,7 +85,7 @@ def main() -> int:
     except KeyboardInterrupt:
         _console.print("Ended; the replay's job and topics are gone.")
         return 130
-    except (NoStackError, RecordingError, PolicyError, FlinkError, OSError) as error:
+    except (NoStackError, RecordingError, PolicyError, FlinkError, KafkaError, OSError) as error:
         _console.print(str(error), style="red", markup=False)
         return 1
     blocks = [event for event in events if event.event is EventKind.BLOCKED]
@@ -162,21 +162,8 @@ def events_of(access: KafkaAccess, topic: str) -> list[BlockEvent]:
 
     Raises KafkaError.
     """
-    consumer = KafkaConsumer(**client_arguments(access), bootstrap_timeout_ms=_ANSWER_WITHIN_MS)
-    try:
-        partitions = partitions_of(consumer, topic)
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        events: dict[str, BlockEvent] = {}
-        while any(consumer.position(partition) < end for partition, end in ends.items()):
-            for records in consumer.poll(timeout_ms=1_000).values():
-                for record in records:
-                    event = decode_event(record.value)
-                    events[event.id] = event
-    finally:
-        consumer.close()
-    return list(events.values())
+    events = (decode_event(record.value) for record in records_of(access, topic))
+    return list({event.id: event for event in events}.values())
 
 
 def block_lines(blocks: list[BlockEvent]) -> list[str]:

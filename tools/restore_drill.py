@@ -14,6 +14,7 @@ from typing import Final
 
 import redis
 import requests
+from kafka.errors import KafkaError
 
 from login_blocking.names import BLOCK_EVENTS
 from tools import backup
@@ -50,7 +51,7 @@ def main() -> int:
             _stack(second, "up", "--ports", "auto")
             print(f"  {time.monotonic() - began:.1f} s until it is up", flush=True)
             look(layout.load(second), events)
-        except (DrillError, backup.BackupError, requests.RequestException) as error:
+        except (DrillError, backup.BackupError, KafkaError, requests.RequestException) as error:
             sys.stderr.write(f"{error}\n")
             return 1
         finally:

@@ -1,7 +1,9 @@
 """The supervisor with small real processes in place of servers."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +168,20 @@ def test_stranger_with_the_same_id_is_left_alone() -> None:
 
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_full_disk_costs_a_log_and_not_the_supervisor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "part.log").write_bytes(b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    supervisor.bound_logs(tmp_path, limit_bytes=2)
+
+    assert (tmp_path / "part.log").read_bytes() == b""
 
 
 def test_log_that_grew_large_is_set_aside_while_its_part_goes_on_writing(tmp_path: Path) -> None:

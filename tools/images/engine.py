@@ -20,6 +20,8 @@ _SETTINGS: Final = {
     "maven": (Path.home() / ".m2/settings.xml",),
 }
 """Where this machine names its index, mirror, passwords: lent to a build, kept in no layer."""
+_ASK_WITHIN_S: Final = 60.0
+_PULL_WITHIN_S: Final = 1_800.0
 _JAVA_CERTIFICATES: Final = Path("/etc/ssl/certs/java/cacerts")
 
 
@@ -84,7 +86,7 @@ class Engine:
 
     def can_pull(self, image: str) -> bool:
         """Whether the image is here or its registry gives it (then it is here afterwards)."""
-        return _quiet([self.name, "pull", image]) is not None
+        return _quiet([self.name, "pull", image], _PULL_WITHIN_S) is not None
 
 
 def certificate_volumes(*, java: bool = False) -> list[str]:
@@ -129,6 +131,12 @@ def find_engine() -> Engine:
     )
 
 
-def _quiet(command: list[str]) -> str | None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+def _quiet(command: list[str], within_s: float = _ASK_WITHIN_S) -> str | None:
+    """The command's output; None if it fails, or hangs as a client does whose daemon is stuck."""
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=within_s
+        )
+    except subprocess.TimeoutExpired:
+        return None
     return done.stdout if done.returncode == 0 else None

@@ -81,6 +81,31 @@ def volumes_are_owned(manifests: list[Manifest]) -> Iterator[str]:
             yield f"{pod.name}: fsGroup is missing"
 
 
+def claims_for_one_node_keep_their_pods_together(manifests: list[Manifest]) -> Iterator[str]:
+    """Else one pod holds the volume on its node while another waits for it on its own, for ever."""
+    one_node = {
+        it["metadata"]["name"]
+        for it in manifests
+        if it["kind"] == "PersistentVolumeClaim" and it["spec"]["accessModes"] == ["ReadWriteOnce"]
+    }
+    users: dict[str, list[Pod]] = {}
+    for pod in pods(manifests):
+        for volume in pod.spec.get("volumes", []):
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if claim in one_node:
+                users.setdefault(claim, []).append(pod)
+    for claim, sharing in users.items():
+        for pod in sharing if len(sharing) > 1 else []:
+            affinity = pod.spec.get("affinity", {}).get("podAffinity", {})
+            terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", [])
+            if not any(
+                term["topologyKey"] == "kubernetes.io/hostname"
+                and any(_selects(term["labelSelector"], it.labels) for it in sharing)
+                for term in terms
+            ):
+                yield f"{pod.name}: may be put where {claim} cannot be mounted"
+
+
 def tokens_only_for_flink(manifests: list[Manifest]) -> Iterator[str]:
     """Only Flink's pods speak with the API server."""
     for pod in pods(manifests):
@@ -383,6 +408,7 @@ RULES: Final[tuple[Rule, ...]] = (
     pods_are_restricted,
     volumes_are_harmless,
     volumes_are_owned,
+    claims_for_one_node_keep_their_pods_together,
     tokens_only_for_flink,
     flinks_role_is_small,
     containers_are_bounded,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def up(state_dir: Path, ports: Ports, policy: Path | None) -> int:
     }.items():
         holder = processes.holder_of(port)
         if holder is not None:
-            variable = f"STACK_PORT_{part.split(' ')[0].replace('-', '_').upper()}"
+            (name, *_) = (name for name, number in asdict(ports).items() if number == port)
+            variable = f"STACK_PORT_{name.upper()}"
             _console.print(
                 f"Port {port} for {part} is taken by {holder}: end it, or choose another port "
                 f"(see README, {variable}).", style="red",

@@ -180,6 +180,8 @@ def _flink(stack: Stack) -> dict[str, Any]:
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
         "web.upload.dir": str(data / "uploads"),
+        # The default lets any page in a browser on this machine read the UI's answers.
+        "web.access-control-allow-origin": f"http://{local}:{stack.ports.flink}",
         "io.tmp.dirs": str(data / "tmp"),
     }
 

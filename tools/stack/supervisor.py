@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -52,12 +53,15 @@ def bound_logs(folder: Path, limit_bytes: int = _LOG_LIMIT_BYTES) -> None:
     """Keeps each log, and one older file of it, near a size.
 
     Copied and emptied in place: the parts hold their files open, for appending. What a part writes
-    between the two is lost.
+    between the two is lost. On a disk that is full the older file is lost too: no log is worth the
+    supervisor's end, which would leave its parts alone.
     """
     for log in folder.glob("*.log"):
-        if log.stat().st_size > limit_bytes:
-            shutil.copyfile(log, log.with_suffix(".log.1"))
-            os.truncate(log, 0)
+        with suppress(OSError):
+            if log.stat().st_size > limit_bytes:
+                with suppress(OSError):
+                    shutil.copyfile(log, log.with_suffix(".log.1"))
+                os.truncate(log, 0)
 
 
 class Supervisor:

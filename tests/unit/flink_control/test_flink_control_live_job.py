@@ -1,4 +1,4 @@
-"""An upgrade whose outcome nobody told."""
+"""An upgrade whose outcome nobody told, or told late."""
 
 import zipfile
 from pathlib import Path
@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from flink_control import __main__ as command_line
 from flink_control import live_job
 from flink_control.rest import FlinkError, FlinkRest
+from flink_control.snapshots import Snapshots
 
 
 class Silent(FlinkRest):
@@ -16,12 +18,16 @@ class Silent(FlinkRest):
     def __init__(self, status: int | None) -> None:
         super().__init__("http://nowhere.invalid")
         self._status = status
+        self.history: list[dict[str, Any]] = []
 
     def jobs(self) -> list[dict[str, Any]]:
-        return [{"jid": "old", "name": live_job.JOB_NAME, "state": "RUNNING"}]
+        return [{"jid": "old", "name": live_job.JOB_NAME, "state": "RUNNING", "start-time": 1}]
 
     def job(self, job_id: str) -> dict[str, Any]:
-        return {"state": "RUNNING"}
+        return {"state": "RUNNING", "now": 1_000}
+
+    def checkpoints(self, job_id: str) -> dict[str, Any]:
+        return {"history": self.history, "latest": {"savepoint": None}}
 
     def parameters(self, job_id: str) -> dict[str, str]:
         return {}
@@ -59,3 +65,165 @@ def test_refused_upgrade_says_that_the_old_job_goes_on(jar: Path) -> None:
 def test_upgrade_without_an_answer_claims_nothing(jar: Path) -> None:
     with pytest.raises(live_job.NoAnswerError, match="told\nWhether job old was stopped is not"):
         live_job.upgrade(Silent(None), jar)
+
+
+class Stopping(Silent):
+    """Gives an upgrade up while the old job is still about its savepoint; then that one ends."""
+
+    def __init__(self) -> None:
+        super().__init__(400)
+        self.history = [
+            {"id": 8, "checkpoint_type": "CHECKPOINT", "status": "COMPLETED"},
+            {"id": 9, "checkpoint_type": "SYNC_SAVEPOINT", "status": "IN_PROGRESS"},
+        ]
+        self.submitted_from: list[str | None] = []
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return [] if self.history[1]["status"] == "COMPLETED" else super().jobs()
+
+    def is_stopping(self, job_id: str) -> bool:
+        stopping = super().is_stopping(job_id)
+        self.history[1]["status"] = "COMPLETED"
+        return stopping
+
+    def checkpoints(self, job_id: str) -> dict[str, Any]:
+        # One that was written before the upgrade does not hold what was judged since.
+        ordered = 1_500 if self.history[1]["status"] == "COMPLETED" else 500
+        last = {"external_path": f"file:/savepoint-{ordered}", "trigger_timestamp": ordered}
+        restored = {"external_path": self.submitted_from[-1]} if self.submitted_from else None
+        return {"history": self.history, "latest": {"savepoint": last, "restored": restored}}
+
+    def jars(self) -> list[dict[str, Any]]:
+        return []
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return {"state": "RUNNING", "now": 1_000, "vertices": [{"status": "RUNNING"}]}
+
+    def run_jar(
+        self,
+        jar_id: str,
+        savepoint: str | None = None,
+        configuration: dict[str, str] | None = None,
+        timeout_s: float = 1.0,
+    ) -> str:
+        if savepoint is None:
+            raise FlinkError("told", 400)
+        self.submitted_from.append(savepoint)
+        return "again"
+
+
+def test_job_that_still_stops_when_its_upgrade_fails_is_waited_for_and_started_again(
+    jar: Path,
+) -> None:
+    flink = Stopping()
+
+    with pytest.raises(live_job.RolledBackError, match="told\nThe new job did not start"):
+        live_job.upgrade(flink, jar)
+
+    assert flink.submitted_from == ["file:/savepoint-1500"]
+
+
+@pytest.mark.parametrize(
+    ("newest", "stopping"),
+    [
+        (("SYNC_SAVEPOINT", "IN_PROGRESS"), True),
+        (("SYNC_SAVEPOINT", "COMPLETED"), True),
+        (("SYNC_SAVEPOINT", "FAILED"), False),
+        (("SAVEPOINT", "IN_PROGRESS"), False),
+        (("CHECKPOINT", "COMPLETED"), False),
+    ],
+)
+def test_job_stops_while_its_newest_snapshot_is_the_one_it_ends_with(
+    newest: tuple[str, str], *, stopping: bool
+) -> None:
+    flink = Silent(None)
+    assert not flink.is_stopping("old")
+    flink.history = [
+        {"id": 10, "checkpoint_type": newest[0], "status": newest[1]},
+        {"id": 9, "checkpoint_type": "SYNC_SAVEPOINT", "status": "COMPLETED"},
+    ]
+
+    assert flink.is_stopping("old") is stopping
+
+
+class Busy(Silent):
+    """Does not answer a while when it is asked for a job that has been submitted."""
+
+    def __init__(self, status: int | None, times: int) -> None:
+        super().__init__(status)
+        self._left = times
+        self.cancelled: list[str] = []
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        if self._left > 0:
+            self._left -= 1
+            raise FlinkError("busy", self._status)
+        return {"state": "RUNNING", "now": 7, "vertices": [{"status": "RUNNING"}]}
+
+    def cancel(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
+
+
+@pytest.mark.parametrize("status", [None, 500, 503])
+def test_job_is_not_cancelled_for_an_answer_that_was_missed(status: int | None) -> None:
+    flink = Busy(status, times=2)
+
+    assert live_job.wait_until_running(flink, "new") == 7
+    assert flink.cancelled == []
+
+
+def test_job_that_nobody_knows_any_more_is_told_at_once() -> None:
+    flink = Busy(404, times=10_000)
+
+    with pytest.raises(live_job.NotStartedError, match="busy"):
+        live_job.wait_until_running(flink, "new")
+
+
+def test_cancelled_job_has_ended_before_its_place_is_given_away() -> None:
+    flink = Busy(404, times=10_000)
+    states = iter(["CANCELLING", "CANCELLING", "CANCELED"])
+    seen = []
+
+    def jobs() -> list[dict[str, Any]]:
+        seen.append(next(states))
+        return [{"jid": "new", "name": live_job.JOB_NAME, "state": seen[-1]}]
+
+    flink.jobs = jobs  # type: ignore[method-assign]
+    with pytest.raises(live_job.NotStartedError):
+        live_job.wait_until_running(flink, "new")
+
+    assert flink.cancelled == ["new"]
+    assert seen[-1] == "CANCELED"
+
+
+def test_submission_waits_for_a_slot_but_not_for_the_one_that_the_job_has_taken(
+    jar: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else each further `docker compose up` would wait in vain for as long as it may."""
+    monkeypatch.setattr(Silent, "slots", lambda _: (0, 1))
+    monkeypatch.setattr(command_line, "FlinkRest", lambda _: Silent(None))
+    monkeypatch.setattr(Silent, "newest_snapshot", lambda *_: None)
+    arguments = ["flink_control", "submit", "--jar", str(jar), "--wait", "3600"]
+    monkeypatch.setattr("sys.argv", arguments)
+
+    assert command_line.main() == 0
+
+    assert capsys.readouterr().out == "job old already runs\n"
+
+
+def test_submission_that_did_not_start_is_noted_for_the_keeper(
+    jar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def not_started(*_: object, **__: object) -> None:
+        raise live_job.NotStartedError("no slot", "new")
+
+    monkeypatch.setattr(command_line, "FlinkRest", lambda _: Silent(None))
+    monkeypatch.setattr(live_job, "remembered_snapshot", lambda _: None)
+    monkeypatch.setattr(live_job, "submit", not_started)
+    arguments = ["submit", "--jar", str(jar), "--checkpoints", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["flink_control", *arguments])
+
+    assert command_line.main() == 1
+
+    assert capsys.readouterr().err == "no slot\n"
+    assert Snapshots(tmp_path, tmp_path / "last-job.json").did_not_start("new")

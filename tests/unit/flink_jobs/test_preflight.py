@@ -1,6 +1,11 @@
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
+from flink_jobs import preflight
 from flink_jobs.preflight import rest_url
+from flink_jobs.refusal import RefusedError
 
 ANY = "0.0.0.0"  # noqa: S104 — told, not bound
 
@@ -19,3 +24,64 @@ ANY = "0.0.0.0"  # noqa: S104 — told, not bound
 )
 def test_jobmanager_is_asked_where_it_listens(settings: dict[str, str], url: str) -> None:
     assert rest_url(settings) == url
+
+
+class Clock:
+    """Goes on when it is slept by."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "time", Clock())
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answers: Iterator[Any]) -> None:
+    def call(_url: str, _body: object = None) -> object:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(preflight, "_call", call)
+
+
+def under_way() -> Iterator[Any]:
+    yield {"request-id": "1"}
+    while True:
+        yield {"status": {"id": "IN_PROGRESS"}}
+
+
+def done(operation: object) -> dict[str, Any]:
+    return {"status": {"id": "COMPLETED"}, "operation": operation}
+
+
+def test_stop_goes_on_when_an_answer_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    missed = preflight._UnansweredError("busy")
+    answers = [{"request-id": "1"}, missed, missed, done({"location": "file:/savepoint-1"})]
+    answering(monkeypatch, iter(answers))
+
+    assert preflight._stop("http://jm/jobs/old", "old") == "file:/savepoint-1"
+
+
+def test_stop_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, under_way())
+
+    with pytest.raises(RefusedError, match="job old has not ended with a savepoint within 300 s"):
+        preflight._stop("http://jm/jobs/old", "old")
+
+
+def test_savepoint_that_failed_is_told_by_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = "a.Outer: no\n\tat a.B\nCaused by: java.io.IOException: disk full\n\tat c.D\n"
+    failed = done({"failure-cause": {"stack-trace": trace}})
+    answering(monkeypatch, iter([{"request-id": "1"}, failed]))
+
+    with pytest.raises(RefusedError, match=r"savepoint: java\.io\.IOException: disk full$"):
+        preflight._stop("http://jm/jobs/old", "old")

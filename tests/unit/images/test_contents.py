@@ -239,3 +239,23 @@ def test_what_is_copied_is_in_the_context(image: str) -> None:
         path = ROOT / source
         files = [path] if path.is_file() else [file for file in path.glob("**/*") if file.is_file()]
         assert any(not ignored(str(file.relative_to(ROOT))) for file in files), source
+
+
+def test_what_the_flink_image_lends_needs_no_library_of_its_system() -> None:
+    """Its Ubuntu has a newer C library than our base: what is linked against that does not load."""
+    (taken,) = (words for name, words in flinks_stage() if name == "RUN")
+    assert "/usr/lib" not in taken
+
+
+def test_the_flink_image_s_user_is_not_who_takes_from_it() -> None:
+    """The public image ends as user flink, who may not write to /; so does its stand-in."""
+    names = [name for name, _ in flinks_stage()]
+    assert ("USER", "0") in flinks_stage()
+    assert names.index("USER") < names.index("RUN")
+    stand_in = ROOT / "tools" / "images" / "stand_ins" / "flink.Dockerfile"
+    assert [words for name, words in instructions(stand_in) if name == "USER"] == ["9999"]
+
+
+def flinks_stage() -> list[tuple[str, str]]:
+    (found,) = (it for it in stages(DOCKERFILES["flink"]) if it[0][1].endswith(" AS flink"))
+    return found

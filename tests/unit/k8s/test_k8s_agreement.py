@@ -15,6 +15,7 @@ from blocked_api.settings import Settings as BlockedApiSettings
 from flink_jobs.settings import Settings as DetectorSettings
 from login_api import topics
 from login_api.settings import Settings as LoginApiSettings
+from tests.support.deployed_settings import deployed
 from tools.k8s import copies
 from tools.k8s.manifests import K8S, OVERLAYS, Manifest, Pod, RenderError, pods, render
 from tools.stack.layout import ROOT
@@ -40,31 +41,13 @@ SECRET: Final = frozenset({
 })  # fmt: skip
 
 
-def names(settings: type[BaseSettings]) -> set[str]:
-    prefix = settings.model_config["env_prefix"]
-    return {f"{prefix}{field}".upper() for field in settings.model_fields}
-
-
 @pytest.mark.parametrize(("file", "settings"), ENV_FILES.items())
 def test_env_files_list_every_setting_that_is_no_secret(
     file: str, settings: type[BaseSettings]
 ) -> None:
     text = (K8S / file).read_text()
     listed = re.findall(r"^(?:# )?([A-Z0-9_]+)=", text, re.MULTILINE)
-    assert sorted(listed) == sorted(names(settings) - SECRET)
-
-
-@pytest.mark.parametrize(("file", "settings"), ENV_FILES.items())
-def test_settings_behind_a_hash_stand_at_their_default(
-    file: str, settings: type[BaseSettings]
-) -> None:
-    prefix = str(settings.model_config["env_prefix"])
-    for name, value in re.findall(r"^# ([A-Z0-9_]+)=(.*)$", (K8S / file).read_text(), re.MULTILINE):
-        default = settings.model_fields[name.removeprefix(prefix).lower()].default
-        if value == "":
-            assert default in (None, (), ""), name
-        else:
-            assert str(default).lower() == value.lower(), name
+    assert sorted(listed) == sorted(deployed(settings) - SECRET)
 
 
 def variables(pod: Pod, manifests: list[Manifest]) -> dict[str, str]:
@@ -106,7 +89,7 @@ def test_the_settings_class_takes_what_its_container_gets(
     pod = next(it for it in pods(rendered(overlay)) if it.name == name)
     prefix = str(settings.model_config["env_prefix"])
     given = {k: v for k, v in variables(pod, rendered(overlay)).items() if k.startswith(prefix)}
-    assert set(given) <= names(settings)
+    assert set(given) <= deployed(settings)
     for key, value in given.items():
         if key.endswith("_FILE"):  # mounted there, not here
             assert mounted(pod, value), key
@@ -242,6 +225,20 @@ def test_prometheus_operator_scrapes_what_the_alerts_name(rendered: Rendered) ->
         assert relabelled in ([], [name])
         dropped = [it["regex"] for it in endpoint.get("metricRelabelings", [])]
         assert dropped == [it["regex"] for it in jobs[name].get("metric_relabel_configs", [])]
+
+
+def test_what_prometheus_operator_scrapes_declares_its_port(rendered: Rendered) -> None:
+    """A port that no container declares is no target: the monitor would find nothing, silently."""
+    monitors = [it["spec"] for it in rendered("prod") if it["kind"] == "PodMonitor"]
+    assert len(monitors) == 2
+    for spec in monitors:
+        wanted = spec["selector"]["matchLabels"].items()
+        (pod,) = (it for it in pods(rendered("prod")) if wanted <= it.labels.items())
+        declared = {p["name"]: p["containerPort"] for c in pod.containers for p in c["ports"]}
+        (endpoint,) = spec["podMetricsEndpoints"]
+        (flink,) = (it for it in rendered("prod") if it["kind"] == "FlinkDeployment")
+        told = flink["spec"]["flinkConfiguration"]["metrics.reporter.prom.port"]
+        assert str(declared[endpoint["port"]]) == told
 
 
 def test_without_secrets_dev_says_which_file_is_missing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from login_blocking.redis_urls import with_verified_name
         ("rediss://u:p@h:1/0", "rediss://u:p@h:1/0?ssl_check_hostname=true"),
         ("rediss://h?ssl_ca_certs=/ca", "rediss://h?ssl_ca_certs=/ca&ssl_check_hostname=true"),
         ("rediss://h?ssl_check_hostname=false", "rediss://h?ssl_check_hostname=false"),
+        ("rediss://h?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=none"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
     ],
 )

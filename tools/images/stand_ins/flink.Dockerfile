@@ -14,6 +14,7 @@ RUN mkdir -p /opt/java /opt/flink/log /opt/flink/licenses \
  && groupadd --gid 9999 flink \
  && useradd --home-dir /opt/flink --uid 9999 --gid 9999 flink \
  && chown -R 9999:9999 /opt/flink
+USER 9999
 COPY --chmod=0755 flink-entrypoint.sh /docker-entrypoint.sh
 ENV FLINK_HOME=/opt/flink JAVA_HOME=/opt/java/openjdk PATH=/opt/flink/bin:/opt/java/openjdk/bin:$PATH
 ENTRYPOINT ["/docker-entrypoint.sh"]

@@ -4,6 +4,6 @@ ARG DEBIAN_WITH_PYTHON
 FROM ${DEBIAN_WITH_PYTHON}
 # hadolint ignore=DL3008
 RUN apt-get -qq update \
- && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends maven openjdk-17-jdk-headless libjemalloc-dev \
+ && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends maven openjdk-17-jdk-headless \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
 LABEL login-blocking.stand-in=maven
