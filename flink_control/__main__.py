@@ -65,16 +65,22 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
         time.sleep(0.5)
     policy = None if arguments.policy is None else arguments.policy.read_text(encoding="utf-8")
     kept = None if arguments.checkpoints is None else _snapshots(arguments.checkpoints)
-    begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
-    if begin_from is None and kept is not None:
-        begin_from = kept.newest()
+    begin_from = None
+    if not arguments.fresh:
+        begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
+        if begin_from is None and kept is not None:
+            begin_from = kept.newest()
     try:
-        submitted = live_job.submit(flink, arguments.jar, policy_text=policy, snapshot=begin_from)
+        submitted = live_job.submit(
+            flink, arguments.jar, policy_text=policy, snapshot=begin_from, fresh=arguments.fresh
+        )
     except live_job.NotStartedError as error:
         if kept is not None:  # else a keeper would take it for one that a person has ended
             kept.remember_failure(error.job_id)
         raise
-    if kept is not None:
+    if kept is not None and arguments.fresh and submitted.fresh:
+        kept.remember_fresh_start(submitted.job_id)
+    elif kept is not None:
         kept.remember(submitted.job_id, submitted.snapshot)
     if not submitted.fresh:
         print(f"job {submitted.job_id} already runs")
@@ -93,7 +99,20 @@ def _can_begin(flink: FlinkRest) -> bool:
 
 def _upgrade(flink: FlinkRest, arguments: argparse.Namespace) -> int:
     policy = None if arguments.policy is None else arguments.policy.read_text(encoding="utf-8")
-    upgraded = live_job.upgrade(flink, arguments.jar, policy_text=policy)
+    # There where a keeper runs, which is told what it cannot see.
+    kept = _snapshots(arguments.checkpoints) if arguments.checkpoints.is_dir() else None
+    try:
+        upgraded = live_job.upgrade(flink, arguments.jar, policy_text=policy)
+    except live_job.RolledBackError as error:
+        if kept is not None:
+            kept.remember(error.job_id, error.savepoint)
+        raise
+    except live_job.NotStartedError as error:
+        if kept is not None:
+            kept.remember_failure(error.job_id)
+        raise
+    if kept is not None:
+        kept.remember(upgraded.job_id, upgraded.savepoint)
     print(f"job {upgraded.job_id} judges after a pause of {upgraded.pause_s:.1f} s")
     return 0
 
@@ -121,18 +140,25 @@ def _parser() -> argparse.ArgumentParser:
                 help="carried by the job; else the JobManager's DETECTOR_POLICY_FILE counts",
             )  # fmt: skip
         if name == "submit":
-            command.add_argument(
+            state = command.add_mutually_exclusive_group()
+            state.add_argument(
                 "--from", dest="from_", metavar="PATH",
                 help="a savepoint or checkpoint; else the newest that the JobManager remembers",
             )  # fmt: skip
+            state.add_argument(
+                "--fresh",
+                action="store_true",
+                help="without the state of the job before: its levels are lost, and its blocks "
+                "cannot be lifted",
+            )
             command.add_argument(
                 "--wait", type=float, default=0.0, metavar="SECONDS",
                 help="for a JobManager that answers and a free slot",
             )  # fmt: skip
-        if name in ("submit", "keep"):
+        if name in ("submit", "keep", "upgrade"):
             command.add_argument(
                 "--checkpoints", type=Path, metavar="DIR",
-                default=_CHECKPOINTS if name == "keep" else None,
+                default=None if name == "submit" else _CHECKPOINTS,
                 help="Flink's checkpoint folder, where the last job is noted too: what is known "
                 "when the JobManager remembers none",
             )  # fmt: skip
