@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -99,22 +100,28 @@ def _can_begin(flink: FlinkRest) -> bool:
 
 def _upgrade(flink: FlinkRest, arguments: argparse.Namespace) -> int:
     policy = None if arguments.policy is None else arguments.policy.read_text(encoding="utf-8")
-    # There where a keeper runs, which is told what it cannot see.
-    kept = _snapshots(arguments.checkpoints) if arguments.checkpoints.is_dir() else None
+    kept = _snapshots(arguments.checkpoints)
     try:
         upgraded = live_job.upgrade(flink, arguments.jar, policy_text=policy)
     except live_job.RolledBackError as error:
-        if kept is not None:
-            kept.remember(error.job_id, error.savepoint)
+        _note(kept, kept.remember, error.job_id, error.savepoint)
         raise
     except live_job.NotStartedError as error:
-        if kept is not None:
-            kept.remember_failure(error.job_id)
+        _note(kept, kept.remember_failure, error.job_id)
         raise
-    if kept is not None:
-        kept.remember(upgraded.job_id, upgraded.savepoint)
+    _note(kept, kept.remember, upgraded.job_id, upgraded.savepoint)
     print(f"job {upgraded.job_id} judges after a pause of {upgraded.pause_s:.1f} s")
     return 0
+
+
+def _note(kept: Snapshots, note: Callable[..., None], *what: str) -> None:
+    """Tells a keeper what it cannot see, where there may be one; the upgrade counts without."""
+    if not kept.folder.is_dir():
+        return
+    try:
+        note(*what)
+    except OSError as error:
+        sys.stderr.write(f"not noted for a keeper: {error}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
