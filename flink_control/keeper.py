@@ -60,6 +60,8 @@ class Keeper:
         except live_job.NotStartedError as error:
             self._snapshots.remember_failure(error.job_id)
             raise
+        if not submitted.fresh:
+            return f"job {submitted.job_id} runs"
         self._snapshots.remember(submitted.job_id, submitted.snapshot)
         return f"job {submitted.job_id} started from {submitted.snapshot or 'no earlier state'}"
 

@@ -23,6 +23,7 @@ NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
 _RUNNING_WITHIN_S: Final = 120.0
 _UPGRADED_WITHIN_S: Final = 600.0
 _FAILS_FOR_S: Final = 15.0
+_FAILS_TIMES: Final = 3
 _ENDED_WITHIN_S: Final = 60.0
 _NO_SLOT: Final = "NoResourceAvailableException"
 _NO_SLOT_IN_WORDS: Final = (
@@ -321,12 +322,14 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
     began = time.monotonic()
     unheard: FlinkError | None = None
     failing_since: float | None = None
+    why = ""
     while (waited := time.monotonic() - began) < _RUNNING_WITHIN_S:
         try:
             job = flink.job(job_id)
             if job["state"] == "FINISHED" or _all_run(job):
                 return int(job["now"])
-            why = root_cause(flink.exceptions(job_id))
+            failures = [root_cause(trace) for trace in flink.failures(job_id)]
+            why = next(iter(failures), "")
         except FlinkError as error:
             if error.status is not None and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
@@ -337,7 +340,7 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
         unheard = None
         if job["state"] in ENDED:
             raise FlinkError(f"the job is {job['state']}: {why}")
-        if not (why and _is_the_jobs_fault(flink, why)):
+        if not _is_the_jobs_fault(flink, failures):
             failing_since = None
         elif failing_since is None:
             failing_since = waited
@@ -350,16 +353,24 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
         time.sleep(_POLL_S)
     if unheard is not None:
         raise unheard
-    raise FlinkError(f"the job did not run after {waited:.0f} s and was cancelled")
+    raise FlinkError(
+        f"the job did not run after {waited:.0f} s and was cancelled" + (f": {why}" if why else "")
+    )
 
 
-def _is_the_jobs_fault(flink: FlinkRest, why: str) -> bool:
-    """Not while a TaskManager is on its way, and not without a true answer."""
+def _is_the_jobs_fault(flink: FlinkRest, failures: list[str]) -> bool:
+    """Not while a TaskManager is on its way, nor without a true answer, nor for a mere mishap."""
+    if not failures:
+        return False
+    no_slot = failures[0].startswith(_NO_SLOT)
+    kinds = [failure.partition(":")[0] for failure in failures]
+    if not no_slot and kinds.count(kinds[0]) < _FAILS_TIMES:
+        return False
     try:
         free, total = flink.slots()
     except FlinkError:
         return False
-    return total > 0 and not (free and why.startswith(_NO_SLOT))
+    return total > 0 and not (no_slot and free)
 
 
 def _check_restored(flink: FlinkRest, job_id: str) -> None:

@@ -129,8 +129,12 @@ class FlinkRest:
 
     def exceptions(self, job_id: str) -> str:
         """Why a job failed last, empty if it did not."""
+        return next(iter(self.failures(job_id)), "")
+
+    def failures(self, job_id: str) -> list[str]:
+        """Why a job failed each time, the newest first, as far as the JobManager remembers."""
         history = self._call("GET", f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
-        return str(history[0]["stacktrace"]) if history else ""
+        return [str(entry["stacktrace"]) for entry in history]
 
     def newest_snapshot(self, job_id: str) -> str | None:
         """A job's newest complete checkpoint or savepoint, None if it has none yet."""

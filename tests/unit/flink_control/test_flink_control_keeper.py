@@ -41,8 +41,8 @@ class FakeFlink(FlinkRest):
         state = self.states[job_id]
         return {"state": state, "now": 1, "vertices": [{"status": state}]}
 
-    def exceptions(self, job_id: str) -> str:
-        return "" if self.states[job_id] == "RUNNING" else "why"
+    def failures(self, job_id: str) -> list[str]:
+        return [] if self.states[job_id] == "RUNNING" else ["why"]
 
     def slots(self) -> tuple[int, int]:
         return self.free_slots, 1

@@ -267,8 +267,8 @@ class Failing(Busy):
     def job(self, job_id: str) -> dict[str, Any]:
         return {"state": "RESTARTING", "now": 7, "vertices": [{"status": "CREATED"}]}
 
-    def exceptions(self, job_id: str) -> str:
-        return f"a.b.{self._why}: told\n\tat c.D"
+    def failures(self, job_id: str) -> list[str]:
+        return [f"a.b.{kind}: told\n\tat c.D" for kind in self._why.split()]
 
     def slots(self) -> tuple[int, int]:
         answer = self._slots(self.clock.now)
@@ -303,8 +303,9 @@ class Failing(Busy):
         pytest.param(
             "NoResourceAvailableException", lambda _: None, "did not run", 120, id="no answer"
         ),
-        pytest.param("Lost", lambda _: (0, 0), "did not run", 120, id="no TaskManager"),
-        pytest.param("Wrong", lambda _: (1, 1), "fails whenever it starts", 15, id="at fault"),
+        pytest.param("Lost Lost Lost", lambda _: (0, 0), "did not run", 120, id="no TaskManager"),
+        pytest.param("Lost Other Lost", lambda _: (1, 1), "did not run", 120, id="mishaps"),
+        pytest.param("No No No", lambda _: (1, 1), "fails whenever it starts", 15, id="at fault"),
     ],
 )
 def test_job_is_cancelled_only_for_what_is_true_all_the_while(
