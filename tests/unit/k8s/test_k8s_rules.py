@@ -1,4 +1,4 @@
-"""The rules of tools/k8s/rules.py: every overlay keeps them, and each of them can be broken."""
+"""The rules of tools/k8s/rules: every overlay keeps them, and each of them can be broken."""
 
 import copy
 from collections.abc import Callable
