@@ -9,7 +9,8 @@ from tools.k8s.rules.selectors import name_of, selects
 
 _LEVELS: Final = ("enforce", "warn", "audit")
 _VOLUMES: Final = ("configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected")
-_FLINK_ACCOUNT: Final = "flink"
+_FLINK_ACCOUNT: Final = "detector"
+_ACCOUNT_OF_FLINKS_CHART: Final = "flink"
 
 
 def namespace_is_restricted(manifests: list[Manifest]) -> Iterator[str]:
@@ -113,6 +114,9 @@ def flinks_role_is_small(manifests: list[Manifest]) -> Iterator[str]:
     for it in manifests:
         if it["kind"] == "ClusterRole":
             yield f"{name_of(it)}: reaches beyond the namespace"
+        named = it["metadata"]["name"]
+        if it["kind"] in ("ServiceAccount", "Role") and named == _ACCOUNT_OF_FLINKS_CHART:
+            yield f"{name_of(it)}: the Flink operator's chart makes one of this name, too"
         for rule in it.get("rules", []) if it["kind"] == "Role" else []:
             given = {*rule["apiGroups"], *rule["resources"], *rule["verbs"]}
             if "*" in given or "secrets" in given or "pods/exec" in given:
