@@ -24,6 +24,7 @@ RULES: Final[tuple[Rule, ...]] = (
     pods.jobs_can_be_applied_again,
     pods.autoscaled_have_no_replicas,
     references.images_are_pinned,
+    references.nobody_else_gives_our_images,
     references.no_secret_is_told,
     references.secrets_are_secrets,
     references.variables_are_expanded,

@@ -12,6 +12,8 @@ _EXPANDED: Final = re.compile(r"\$\(([A-Z0-9_]+)\)")
 _ADDRESS: Final = re.compile(
     r"\bredis(?:s)?://[^$\s]*:[^$@\s]+@|\bpostgres(?:ql)?://[^$\s]*:[^$@\s]+@"
 )
+_OURS: Final = "login-blocking/"
+_NOBODYS_REGISTRY: Final = "registry.invalid"
 _REST_OF_IMAGE: Final = re.compile(r"^[a-z0-9./-]+:[0-9][\w.-]*(@sha256:[0-9a-f]{64})?$")
 
 
@@ -22,8 +24,20 @@ def images_are_pinned(manifests: list[Manifest]) -> Iterator[str]:
             image = container.get("image", "")
             if not _REST_OF_IMAGE.match(image) or image.endswith(":latest"):
                 yield f"{pod.name}/{container['name']}: image {image!r} has no version"
-            if "." in image.split("/")[0] and "/" in image:
+            host, _, name = image.partition("/")
+            if "." in host and name and host != _NOBODYS_REGISTRY:
                 yield f"{pod.name}/{container['name']}: image {image!r} names a registry"
+
+
+def nobody_else_gives_our_images(manifests: list[Manifest]) -> Iterator[str]:
+    """None can be pulled as shipped: who owns the name in a public registry would get all secrets."""
+    for pod in pods(manifests):
+        for container in pod.containers:
+            image = container.get("image", "")
+            if _OURS not in image or image.startswith(f"{_NOBODYS_REGISTRY}/{_OURS}"):
+                continue
+            if container.get("imagePullPolicy") != "Never":
+                yield f"{pod.name}/{container['name']}: {image!r} may be pulled from anywhere"
 
 
 def no_secret_is_told(manifests: list[Manifest]) -> Iterator[str]:
