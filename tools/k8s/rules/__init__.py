@@ -36,6 +36,8 @@ RULES: Final[tuple[Rule, ...]] = (
     network.policies_select_pods,
     network.policies_agree,
     network.allowed_ports_are_open,
+    network.nobody_reaches_everywhere,
     network.blocked_api_reaches_redis_alone,
+    network.brokers_are_apart,
     network.kafka_users_have_only_their_topics,
 )

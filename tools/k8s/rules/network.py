@@ -74,6 +74,21 @@ def allowed_ports_are_open(manifests: list[Manifest]) -> Iterator[str]:
                 yield f"{name_of(it)}: {pod.name} does not listen at {port}"
 
 
+def nobody_reaches_everywhere(manifests: list[Manifest]) -> Iterator[str]:
+    """Each egress names whom. In dev Flink may ask any address at the API server's ports."""
+    dev = any(it["kind"] == "Secret" for it in manifests)
+    for it in manifests:
+        if it["kind"] != "NetworkPolicy":
+            continue
+        for rule in it["spec"].get("egress", []):
+            blocks = [peer["ipBlock"]["cidr"] for peer in rule.get("to", []) if "ipBlock" in peer]
+            if rule.get("to") and not any(block.endswith("/0") for block in blocks):
+                continue
+            flinks = it["metadata"]["name"] in ("flink-jobmanager", "flink-taskmanager")
+            if not (dev and flinks and _ports(rule) == {443, 6443}):
+                yield f"{name_of(it)}: reaches every address"
+
+
 def blocked_api_reaches_redis_alone(manifests: list[Manifest]) -> Iterator[str]:
     """And DNS, to find it."""
     (pod,) = (it for it in pods(manifests) if it.labels["app.kubernetes.io/name"] == "blocked-api")
@@ -100,6 +115,28 @@ def blocked_api_reaches_redis_alone(manifests: list[Manifest]) -> Iterator[str]:
             yield f"blocked-api reaches {peers} at {sorted(ports)}"
     if to_redis != 1:
         yield "blocked-api does not reach Redis"
+
+
+def brokers_are_apart(manifests: list[Manifest]) -> Iterator[str]:
+    """One a node, and only brokers counted: else one node's end is the end of a majority."""
+    for it in manifests:
+        if it["kind"] != "Kafka":
+            continue
+        spread = it["spec"]["kafka"]["template"]["pod"].get("topologySpreadConstraints", [])
+        brokers = {"matchLabels": {"strimzi.io/name": f"{it['metadata']['name']}-kafka"}}
+        if any(constraint["labelSelector"] != brokers for constraint in spread):
+            yield f"{name_of(it)}: others than brokers are counted"
+        nodes = sum(
+            pool["spec"]["replicas"] for pool in manifests if pool["kind"] == "KafkaNodePool"
+        )
+        if not any(
+            constraint["topologyKey"] == "kubernetes.io/hostname"
+            and constraint["whenUnsatisfiable"] == "DoNotSchedule"
+            and constraint["maxSkew"] == 1
+            and constraint.get("minDomains") == nodes
+            for constraint in spread
+        ):
+            yield f"{name_of(it)}: two brokers may share a node"
 
 
 def kafka_users_have_only_their_topics(manifests: list[Manifest]) -> Iterator[str]:

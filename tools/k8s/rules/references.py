@@ -30,7 +30,7 @@ def images_are_pinned(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def nobody_else_gives_our_images(manifests: list[Manifest]) -> Iterator[str]:
-    """None can be pulled as shipped: who owns the name in a public registry would get all secrets."""
+    """None can be pulled as shipped: a public registry's owner of the name would have all."""
     for pod in pods(manifests):
         for container in pod.containers:
             image = container.get("image", "")
