@@ -29,6 +29,7 @@ RULES: Final[tuple[Rule, ...]] = (
     references.secrets_are_secrets,
     references.variables_are_expanded,
     references.references_lead_somewhere,
+    references.secrets_have_the_keys_asked_for,
     references.claims_are_mounted_where_used,
     references.services_lead_to_pods,
     network.nobody_talks_by_default,

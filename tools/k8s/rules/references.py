@@ -93,6 +93,27 @@ def references_lead_somewhere(manifests: list[Manifest]) -> Iterator[str]:
                 yield f"{pod.name}: there is no {kind} {name}"
 
 
+def secrets_have_the_keys_asked_for(manifests: list[Manifest]) -> Iterator[str]:
+    """And no others: a secret that nobody reads can only be lost."""
+    asked: dict[str, dict[str, bool]] = {}
+    for pod in pods(manifests):
+        for container in pod.containers:
+            for variable in container.get("env", []):
+                reference = variable.get("valueFrom", {}).get("secretKeyRef")
+                if reference is not None:
+                    keys = asked.setdefault(reference["name"], {})
+                    needed = not reference.get("optional", False)
+                    keys[reference["key"]] = keys.get(reference["key"], False) or needed
+    for it in manifests:
+        if it["kind"] != "Secret":
+            continue
+        keys, has = asked.get(it["metadata"]["name"], {}), it["data"].keys()
+        for key in sorted({key for key, needed in keys.items() if needed} - has):
+            yield f"{name_of(it)}: {key} is missing"
+        for key in sorted(has - keys.keys()):
+            yield f"{name_of(it)}: nobody reads {key}"
+
+
 def claims_are_mounted_where_used(manifests: list[Manifest]) -> Iterator[str]:
     """Each mount has its volume, each volume its mount."""
     for pod in pods(manifests):
