@@ -165,7 +165,7 @@ verify-compose: setup ## docker-compose.yml run by podman as it stands, and what
 
 .PHONY: k8s-secrets k8s-files verify-k8s
 k8s-secrets: ## Random passwords for k8s/overlays/dev, where none are yet
-	@sh tools/make-env k8s/overlays/dev/secrets.env
+	@sh tools/make-env k8s/overlays/dev/secrets.env kubernetes
 
 k8s-files: setup ## Renew the copies that k8s/ holds of files elsewhere
 	@$(PYTHON) -m tools.k8s.copies
