@@ -71,14 +71,19 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
         begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
         if begin_from is None and kept is not None:
             begin_from = kept.newest()
-    try:
-        submitted = live_job.submit(
-            flink, arguments.jar, policy_text=policy, snapshot=begin_from, fresh=arguments.fresh
-        )
-    except live_job.NotStartedError as error:
-        if kept is not None:  # else a keeper would take it for one that a person has ended
-            kept.remember_failure(error.job_id)
-        raise
+    while True:
+        try:
+            submitted = live_job.submit(
+                flink, arguments.jar, policy_text=policy, snapshot=begin_from, fresh=arguments.fresh
+            )
+            break
+        except live_job.NotStartedError as error:
+            if kept is not None:  # else a keeper would take it for one that a person has ended
+                kept.remember_failure(error.job_id)
+            if time.monotonic() >= deadline:
+                raise
+            # Where all parts have just started at once, a TaskManager may be given up as lost.
+            print(f"{error}; once more", flush=True)
     if kept is not None and arguments.fresh and submitted.fresh:
         kept.remember_fresh_start(submitted.job_id)
     elif kept is not None:
@@ -160,7 +165,8 @@ def _parser() -> argparse.ArgumentParser:
             )
             command.add_argument(
                 "--wait", type=float, default=0.0, metavar="SECONDS",
-                help="for a JobManager that answers and a free slot",
+                help="for a JobManager that answers and a free slot; a job that does not start is "
+                "tried again meanwhile",
             )  # fmt: skip
         if name in ("submit", "keep", "upgrade"):
             command.add_argument(

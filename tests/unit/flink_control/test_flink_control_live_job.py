@@ -380,3 +380,27 @@ def test_submission_that_did_not_start_is_noted_for_the_keeper(
 
     assert capsys.readouterr().err == "no slot\n"
     assert Snapshots(tmp_path, tmp_path / "last-job.json").did_not_start("new")
+
+
+def test_submission_that_may_wait_tries_again_what_did_not_start(
+    jar: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A host whose parts have all just started loses a TaskManager out of sight now and then."""
+    tries = iter([live_job.NotStartedError("lost", "first"), live_job.Submitted("new", None, True)])
+
+    def submit(*_: object, **__: object) -> live_job.Submitted:
+        came = next(tries)
+        if isinstance(came, Exception):
+            raise came
+        return came
+
+    monkeypatch.setattr(command_line, "FlinkRest", lambda _: Silent(None))
+    monkeypatch.setattr(command_line, "_can_begin", lambda _: True)
+    monkeypatch.setattr(live_job, "remembered_snapshot", lambda _: None)
+    monkeypatch.setattr(live_job, "submit", submit)
+    arguments = ["flink_control", "submit", "--jar", str(jar), "--wait", "3600"]
+    monkeypatch.setattr("sys.argv", arguments)
+
+    assert command_line.main() == 0
+
+    assert capsys.readouterr().out == "lost; once more\njob new runs, from no earlier state\n"
