@@ -71,12 +71,31 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
         begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
         if begin_from is None and kept is not None:
             begin_from = kept.newest()
+
+    def submit() -> live_job.Submitted:
+        return live_job.submit(
+            flink, arguments.jar, policy_text=policy, snapshot=begin_from, fresh=arguments.fresh
+        )
+
+    submitted = _started(submit, kept, deadline)
+    if kept is not None and arguments.fresh and submitted.fresh:
+        kept.remember_fresh_start(submitted.job_id)
+    elif kept is not None:
+        kept.remember(submitted.job_id, submitted.snapshot)
+    if not submitted.fresh:
+        unused = " (upgrade gives it another policy or jar)" if policy or arguments.from_ else ""
+        print(f"job {submitted.job_id} already runs{unused}")
+    else:
+        print(f"job {submitted.job_id} runs, from {submitted.snapshot or 'no earlier state'}")
+    return 0
+
+
+def _started(
+    submit: Callable[[], live_job.Submitted], kept: Snapshots | None, deadline: float
+) -> live_job.Submitted:
     while True:
         try:
-            submitted = live_job.submit(
-                flink, arguments.jar, policy_text=policy, snapshot=begin_from, fresh=arguments.fresh
-            )
-            break
+            return submit()
         except live_job.NotStartedError as error:
             if kept is not None:  # else a keeper would take it for one that a person has ended
                 kept.remember_failure(error.job_id)
@@ -84,15 +103,6 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
                 raise
             # Where all parts have just started at once, a TaskManager may be given up as lost.
             print(f"{error}; once more", flush=True)
-    if kept is not None and arguments.fresh and submitted.fresh:
-        kept.remember_fresh_start(submitted.job_id)
-    elif kept is not None:
-        kept.remember(submitted.job_id, submitted.snapshot)
-    if not submitted.fresh:
-        print(f"job {submitted.job_id} already runs")
-    else:
-        print(f"job {submitted.job_id} runs, from {submitted.snapshot or 'no earlier state'}")
-    return 0
 
 
 def _can_begin(flink: FlinkRest) -> bool:

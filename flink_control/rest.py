@@ -36,6 +36,8 @@ class FlinkRest:
     """A client of one JobManager's REST address."""
 
     def __init__(self, url: str, timeout_s: float = 10.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise FlinkError(f"{url} is no address of a JobManager: http://host:8081")
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
 

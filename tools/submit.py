@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flink_control.jar import WrongJarError
 from flink_control.rest import FlinkError
+from login_blocking.policy_file import PolicyError
 from tools.replay import policy_file
 from tools.stack import job, layout
 from tools.stack.layout import NoStackError
@@ -27,7 +28,7 @@ def main() -> int:
         submitted = job.submit(stack, policy, snapshot=given.from_, fresh=given.fresh)
         if submitted.fresh:
             layout.choose_policy(stack, policy)
-    except (NoStackError, FlinkError, WrongJarError, OSError) as error:
+    except (NoStackError, PolicyError, FlinkError, WrongJarError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     if submitted.fresh:

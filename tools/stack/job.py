@@ -5,6 +5,7 @@ from typing import Final
 from flink_control import live_job
 from flink_control.rest import FlinkRest
 from flink_control.snapshots import Snapshots
+from tools.stack import layout
 from tools.stack.layout import LOCAL, Stack
 
 JAR: Final = LOCAL / "launcher" / "block-detector.jar"
@@ -49,8 +50,12 @@ def stop(stack: Stack) -> str | None:
     job_id = live_job.only(flink)
     if job_id is None:
         return None
+    # One that was set by REST alone is in force all the same, and is at the next start.
+    policy = flink.parameters(job_id).get(live_job.POLICY_PARAMETER)
     savepoint = flink.stop_with_savepoint(job_id, timeout_s=30.0)
     snapshots(stack).remember(job_id, savepoint)
+    if policy:
+        layout.choose_policy(stack, policy)
     return savepoint
 
 
