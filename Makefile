@@ -37,11 +37,11 @@ backtest: setup ## A policy tried on history: DATA=file POLICY=name-or-file [AGA
 replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-file [OUT=file]
 	@$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
 
-upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file] [FLINK=url]
+upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file], or FLINK=url [POLICY=file]
 	@$(if $(FLINK),$(CONTROL) upgrade $(JAR_AND_POLICY),$(PYTHON) -m tools.upgrade $(CHOSEN_POLICY))
 
-submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=file] [FROM=savepoint]
-	@$(CONTROL) submit $(JAR_AND_POLICY) $(if $(FROM),--from $(FROM))
+submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=file] [FROM=savepoint] [FRESH=1]
+	@$(if $(FLINK),$(CONTROL) submit $(JAR_AND_POLICY),$(PYTHON) -m tools.submit $(CHOSEN_POLICY)) $(if $(FROM),--from $(FROM)) $(if $(FRESH),--fresh)
 
 savepoint: setup ## Write a savepoint of the live job, which goes on, by REST: [FLINK=url]
 	@$(CONTROL) savepoint

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -97,7 +98,7 @@ def _refusal_by(access: KafkaAccess, host: str, port: int, prefix: str) -> str |
             with _context(access).wrap_socket(plain, server_hostname=host) as encrypted:
                 _authenticate(access, encrypted)
                 return None
-    except (KafkaError, OSError, EOFError, ValueError) as error:
+    except (KafkaError, OSError, EOFError, ValueError, struct.error) as error:
         return _in_words(error, access, prefix)
 
 
@@ -114,7 +115,7 @@ def _in_words(error: Exception, access: KafkaAccess, prefix: str) -> str | None:
             words = f"it offers no {SASL_MECHANISM}: {prefix}SECURITY"
         case IllegalSaslStateError():
             words = f"it wants no user there: {prefix}SECURITY"
-        case EOFError() | ConnectionResetError() | KafkaProtocolError():
+        case EOFError() | ConnectionResetError() | KafkaProtocolError() | struct.error():
             words = f"it does not speak {access.protocol} there: {prefix}SECURITY"
     return words
 

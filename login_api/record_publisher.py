@@ -199,7 +199,11 @@ class KafkaRecordPublisher:
         if given_up is not None:
             _close(given_up, _CLOSE_TIMEOUT_S)
         while not self._closed.is_set():
-            producer = self._new_producer() if listening(self._access) else None
+            try:
+                producer = self._new_producer() if listening(self._access) else None
+            except Exception as error:  # noqa: BLE001 — the thread must outlive whatever it is
+                _log.error("unexpected, on the way to kafka", error=type(error).__name__)
+                producer = None
             if producer is None:
                 self._closed.wait(_RECONNECT_AFTER_S)
                 continue

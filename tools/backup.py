@@ -104,6 +104,15 @@ def restore(folder: Path, state_dir: Path, ports: Ports) -> Stack:
     """A stack of a copy, in a folder that is not there yet; `make up` starts it."""
     if state_dir.exists():
         raise BackupError(f"{state_dir} is there already: choose another folder")
+    try:
+        return _restore(folder, state_dir, ports)
+    except BaseException:
+        # Half a stack would be taken for a whole one, and be in the way of the next try.
+        shutil.rmtree(state_dir, ignore_errors=True)
+        raise
+
+
+def _restore(folder: Path, state_dir: Path, ports: Ports) -> Stack:
     state_dir.mkdir(parents=True)
     # With the number of key groups that its state was made with, and its secrets.
     for name in ("secrets.json", "stack.json"):
@@ -241,7 +250,8 @@ def _running(part: Part, stack: Stack) -> Iterator[None]:
         deadline = time.monotonic() + _READY_WITHIN_S
         while not _is_ready(part):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise BackupError(f"{part.name} does not start: {stack.logs}/{part.name}.log")
+                told = prepare.log_tail(stack.logs / f"{part.name}.log")
+                raise BackupError(f"{part.name} does not start:\n{told}")
             time.sleep(0.2)
         yield
     finally:

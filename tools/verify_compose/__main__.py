@@ -27,6 +27,7 @@ _OWN: Final = "login-blocking/"
 _NOT_PROVED: Final = (
     "what Docker's engine does by itself: names, isolation and ways out of its networks, rotated",
     "  logs, start_interval (here podman's bridges, isolated, with names in /etc/hosts)",
+    "how Prometheus finds the TaskManagers by a name server (that it reaches them is proved)",
     "up --wait, restart and depends_on by compose itself: done here by the same rules",
     "the entrypoints of public images, where a stand-in took their place",
 )

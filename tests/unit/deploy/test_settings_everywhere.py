@@ -9,39 +9,13 @@ from typing import Final
 import pytest
 import yaml
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings
 
-from blocked_api.settings import Settings as BlockedApiSettings
-from flink_jobs.settings import Settings as DetectorSettings
-from login_api.settings import Settings as LoginApiSettings
+from tests.support.deployed_settings import CLASSES, PREFIXES, deployed, settings_of
 
 ROOT: Final = Path(__file__).parents[3]
-CLASSES: Final[tuple[type[BaseSettings], ...]] = (
-    LoginApiSettings,
-    BlockedApiSettings,
-    DetectorSettings,
-)
-PREFIXES: Final = tuple(settings.model_config["env_prefix"] for settings in CLASSES)
 NAME: Final = re.compile(rf"\b(?:{'|'.join(PREFIXES)})[A-Z0-9_]+\b")
-# What only the tools set, inside a jar, for jobs beside the live one.
-CARRIED_BY_JARS: Final = {
-    "DETECTOR_BOUNDED",
-    "DETECTOR_CLOCK",
-    "DETECTOR_JOB_NAME",
-    "DETECTOR_POLICY_TEXT",
-}
-
-
-def settings_of(settings: type[BaseSettings]) -> dict[str, object]:
-    """Name in the environment → default."""
-    prefix = settings.model_config["env_prefix"]
-    return {
-        f"{prefix}{name}".upper(): field.default for name, field in settings.model_fields.items()
-    }
-
-
 KNOWN: Final = {name: value for it in CLASSES for name, value in settings_of(it).items()}
-DEPLOYED: Final = sorted(KNOWN.keys() - CARRIED_BY_JARS)
+DEPLOYED: Final = {name for it in CLASSES for name in deployed(it)}
 
 
 def readme_names(text: str) -> set[str]:
@@ -81,7 +55,7 @@ def places() -> Iterator[tuple[str, set[str]]]:
 
 @pytest.mark.parametrize("place", ["README.md", ".env.example", "docker-compose.yml", "k8s"])
 def test_every_setting_is_told(place: str) -> None:
-    missing = set(DEPLOYED) - dict(places())[place]
+    missing = DEPLOYED - dict(places())[place]
     if place == ".env.example":
         missing -= set_by_compose()
     assert not missing, f"{place} does not tell {sorted(missing)}"

@@ -16,6 +16,7 @@ from blocked_api.settings import Settings as BlockedApiSettings
 from flink_jobs.settings import Settings as DetectorSettings
 from login_api import topics
 from login_api.settings import Settings as LoginApiSettings
+from tests.support.deployed_settings import deployed
 from tools.k8s import copies
 from tools.k8s.manifests import K8S, OVERLAYS, Manifest, Pod, RenderError, pods, render
 from tools.stack.layout import ROOT
@@ -41,31 +42,13 @@ SECRET: Final = frozenset({
 })  # fmt: skip
 
 
-def names(settings: type[BaseSettings]) -> set[str]:
-    prefix = settings.model_config["env_prefix"]
-    return {f"{prefix}{field}".upper() for field in settings.model_fields}
-
-
 @pytest.mark.parametrize(("file", "settings"), ENV_FILES.items())
 def test_env_files_list_every_setting_that_is_no_secret(
     file: str, settings: type[BaseSettings]
 ) -> None:
     text = (K8S / file).read_text()
     listed = re.findall(r"^(?:# )?([A-Z0-9_]+)=", text, re.MULTILINE)
-    assert sorted(listed) == sorted(names(settings) - SECRET)
-
-
-@pytest.mark.parametrize(("file", "settings"), ENV_FILES.items())
-def test_settings_behind_a_hash_stand_at_their_default(
-    file: str, settings: type[BaseSettings]
-) -> None:
-    prefix = str(settings.model_config["env_prefix"])
-    for name, value in re.findall(r"^# ([A-Z0-9_]+)=(.*)$", (K8S / file).read_text(), re.MULTILINE):
-        default = settings.model_fields[name.removeprefix(prefix).lower()].default
-        if value == "":
-            assert default in (None, (), ""), name
-        else:
-            assert str(default).lower() == value.lower(), name
+    assert sorted(listed) == sorted(deployed(settings) - SECRET)
 
 
 def variables(pod: Pod, manifests: list[Manifest]) -> dict[str, str]:
@@ -107,7 +90,7 @@ def test_the_settings_class_takes_what_its_container_gets(
     pod = next(it for it in pods(rendered(overlay)) if it.name == name)
     prefix = str(settings.model_config["env_prefix"])
     given = {k: v for k, v in variables(pod, rendered(overlay)).items() if k.startswith(prefix)}
-    assert set(given) <= names(settings)
+    assert set(given) <= deployed(settings)
     for key, value in given.items():
         if key.endswith("_FILE"):  # mounted there, not here
             assert mounted(pod, value), key
