@@ -66,8 +66,9 @@ def copy_with_secrets(target: Path) -> Path:
     """A copy of k8s/ that can be rendered: with made-up secrets, whatever the checkout has."""
     shutil.copytree(K8S, target, ignore=shutil.ignore_patterns("secrets.env"))
     made = target / "overlays" / "dev" / "secrets.env"
-    command = ["sh", ROOT / "tools" / "make-env", made, "kubernetes"]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(
+        ["sh", ROOT / "tools" / "make-env", made, "kubernetes"], check=True, capture_output=True
+    )
     return target
 
 
