@@ -67,7 +67,9 @@ def copy_with_secrets(target: Path) -> Path:
     shutil.copytree(K8S, target, ignore=shutil.ignore_patterns("secrets.env"))
     made = target / "overlays" / "dev" / "secrets.env"
     subprocess.run(
-        ["sh", ROOT / "tools" / "make-env", made, "kubernetes"], check=True, capture_output=True
+        ["sh", str(ROOT / "tools" / "make-env"), str(made), "kubernetes"],
+        check=True,
+        capture_output=True,
     )
     return target
 

@@ -386,7 +386,11 @@ def test_submission_that_may_wait_tries_again_what_did_not_start(
     jar: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A host whose parts have all just started loses a TaskManager out of sight now and then."""
-    tries = iter([live_job.NotStartedError("lost", "first"), live_job.Submitted("new", None, True)])
+    outcomes: list[Exception | live_job.Submitted] = [
+        live_job.NotStartedError("lost", "first"),
+        live_job.Submitted("new", None, fresh=True),
+    ]
+    tries = iter(outcomes)
 
     def submit(*_: object, **__: object) -> live_job.Submitted:
         came = next(tries)
