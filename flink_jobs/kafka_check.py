@@ -11,7 +11,7 @@ from flink_jobs.refusal import RefusedError
 from flink_jobs.settings import Settings
 from login_blocking.kafka_access import KafkaAccess
 
-_ANSWER_WITHIN_MS: Final = "5000"
+_ANSWER_WITHIN_MS: Final = "10000"
 _AWAY: Final = frozenset({"TimeoutException", "DisconnectException"})
 _MEANING: Final = {
     "SaslAuthenticationException": "it does not know this user or password: "
