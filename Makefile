@@ -2,7 +2,10 @@
 PYTHON := .local/venv/bin/python
 POLICY ?= policies/default.yaml
 OUT ?=
-CHOSEN_POLICY = $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+# A policy by its file or, if it is a shipped one, by its name.
+CHOSEN_POLICY = $(if $(filter-out file,$(origin POLICY)),--policy $(or $(wildcard policies/$(POLICY).yaml),$(POLICY)))
+STACK = $(if $(STATE),--state-dir $(STATE))
+need = $(if $($(1)),,$(error $(1) is missing: $(2)))
 CONTROL = FLINK_URL=$(or $(FLINK),http://127.0.0.1:$(or $(STACK_PORT_FLINK),8081)) $(PYTHON) -m flink_control
 JAR_AND_POLICY = --jar .local/launcher/block-detector.jar $(CHOSEN_POLICY)
 
@@ -15,33 +18,33 @@ help: ## Show this
 setup: ## Virtual environment, jars, launcher jar; done again only when their files changed
 	@sh tools/bootstrap
 
-up: setup ## Start everything and leave it running; the policy is the one in force before, or POLICY=file
-	@$(PYTHON) -m tools.stack up $(if $(filter-out file,$(origin POLICY)),--policy $(POLICY))
+up: setup ## Start everything and leave it running: [POLICY=name-or-file], else the policy in force before; [STATE=folder] another stack
+	@$(PYTHON) -m tools.stack $(STACK) up $(CHOSEN_POLICY)
 
 down: setup ## Stop everything that up started
-	@$(PYTHON) -m tools.stack down
+	@$(PYTHON) -m tools.stack $(STACK) down
 
 status: setup ## What runs, and whether it is healthy
-	@$(PYTHON) -m tools.stack status
+	@$(PYTHON) -m tools.stack $(STACK) status
 
 logs: setup ## The newest log lines (PART=name for one part)
-	@$(PYTHON) -m tools.stack logs $(PART)
+	@$(PYTHON) -m tools.stack $(STACK) logs $(PART)
 
 demo: setup ## Five wrong passwords, and the milliseconds to the block
-	@$(PYTHON) -m tools.demo
+	@$(PYTHON) -m tools.demo $(STACK)
 
 backtest: setup ## A policy tried on history: DATA=file POLICY=name-or-file [AGAINST=…] [CHART=file] [OUT=file]
-	@$(PYTHON) -m tools.backtest $(DATA) --policy $(POLICY) $(if $(AGAINST),--against $(AGAINST)) \
+	@$(call need,DATA,a log or recorded attempts)$(PYTHON) -m tools.backtest $(DATA) --policy $(POLICY) $(if $(AGAINST),--against $(AGAINST)) \
 	  $(if $(CHART),--chart $(CHART)) $(if $(OUT),--out $(OUT)) $(OPTIONS)
 
 replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-file [OUT=file]
-	@$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
+	@$(call need,DATA,recorded attempts)$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
 
 upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file] [FLINK=url]
 	@$(if $(FLINK),$(CONTROL) upgrade $(JAR_AND_POLICY),$(PYTHON) -m tools.upgrade $(CHOSEN_POLICY))
 
-submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=file] [FROM=savepoint]
-	@$(CONTROL) submit $(JAR_AND_POLICY) $(if $(FROM),--from $(FROM))
+submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=file] [FROM=savepoint] [FRESH=1]
+	@$(if $(FLINK),$(CONTROL) submit $(JAR_AND_POLICY),$(PYTHON) -m tools.submit $(CHOSEN_POLICY)) $(if $(FROM),--from $(FROM)) $(if $(FRESH),--fresh)
 
 savepoint: setup ## Write a savepoint of the live job, which goes on, by REST: [FLINK=url]
 	@$(CONTROL) savepoint
@@ -91,14 +94,14 @@ bench-state: setup ## What a subject costs the detector: checkpoint, heap, Rocks
 bench-sizes: setup ## What a block, guard, place, attempt and account take in Redis, Kafka, Postgres: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_sizes $(OPTIONS)
 
-scale: setup ## How large each part must be: RATE=attempts/s ACCOUNTS=number; TABLE=1 renews docs/scaling.md
+scale: setup ## How large each part must be: RATE=attempts/s [ACCOUNTS=number], 10 million if not said; TABLE=1 renews docs/scaling.md
 	@$(PYTHON) -m tools.scaling $(if $(RATE),--rate $(RATE)) $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) $(if $(TABLE),--write)
 
 backup: setup ## All that the running stack keeps, as a folder: TO=folder
-	@$(PYTHON) -m tools.backup make $(TO)
+	@$(call need,TO,the folder to copy into)$(PYTHON) -m tools.backup make $(TO) $(STACK)
 
 restore: setup ## A stack out of such a folder, to be started: FROM=folder STATE=new-folder
-	@$(PYTHON) -m tools.backup restore $(FROM) --state-dir $(STATE)
+	@$(call need,FROM,the folder that make backup has written)$(call need,STATE,a new folder for the stack)$(PYTHON) -m tools.backup restore $(FROM) --state-dir $(STATE)
 
 restore-drill: setup ## Loses everything on purpose, in a stack of its own, and restores it
 	@$(PYTHON) -m tools.restore_drill
@@ -165,7 +168,7 @@ verify-compose: setup ## docker-compose.yml run by podman as it stands, and what
 
 .PHONY: k8s-secrets k8s-files verify-k8s
 k8s-secrets: ## Random passwords for k8s/overlays/dev, where none are yet
-	@sh tools/make-env k8s/overlays/dev/secrets.env
+	@sh tools/make-env k8s/overlays/dev/secrets.env kubernetes
 
 k8s-files: setup ## Renew the copies that k8s/ holds of files elsewhere
 	@$(PYTHON) -m tools.k8s.copies

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -65,15 +66,36 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
         time.sleep(0.5)
     policy = None if arguments.policy is None else arguments.policy.read_text(encoding="utf-8")
     kept = None if arguments.checkpoints is None else _snapshots(arguments.checkpoints)
-    begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
-    if begin_from is None and kept is not None:
-        begin_from = kept.newest()
+    begin_from = None
+    if not arguments.fresh:
+        begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
+        if begin_from is None and kept is not None:
+            begin_from = kept.newest()
+
+    def submit() -> live_job.Submitted:
+        return live_job.submit(
+            flink, arguments.jar, policy_text=policy, snapshot=begin_from, fresh=arguments.fresh
+        )
+
+    submitted = _started(submit, kept, deadline)
+    if kept is not None and arguments.fresh and submitted.fresh:
+        kept.remember_fresh_start(submitted.job_id)
+    elif kept is not None:
+        kept.remember(submitted.job_id, submitted.snapshot)
+    if not submitted.fresh:
+        unused = " (upgrade gives it another policy or jar)" if policy or arguments.from_ else ""
+        print(f"job {submitted.job_id} already runs{unused}")
+    else:
+        print(f"job {submitted.job_id} runs, from {submitted.snapshot or 'no earlier state'}")
+    return 0
+
+
+def _started(
+    submit: Callable[[], live_job.Submitted], kept: Snapshots | None, deadline: float
+) -> live_job.Submitted:
     while True:
         try:
-            submitted = live_job.submit(
-                flink, arguments.jar, policy_text=policy, snapshot=begin_from
-            )
-            break
+            return submit()
         except live_job.NotStartedError as error:
             if kept is not None:  # else a keeper would take it for one that a person has ended
                 kept.remember_failure(error.job_id)
@@ -81,13 +103,6 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
                 raise
             # Where all parts have just started at once, a TaskManager may be given up as lost.
             print(f"{error}; once more", flush=True)
-    if kept is not None:
-        kept.remember(submitted.job_id, submitted.snapshot)
-    if not submitted.fresh:
-        print(f"job {submitted.job_id} already runs")
-    else:
-        print(f"job {submitted.job_id} runs, from {submitted.snapshot or 'no earlier state'}")
-    return 0
 
 
 def _can_begin(flink: FlinkRest) -> bool:
@@ -100,9 +115,28 @@ def _can_begin(flink: FlinkRest) -> bool:
 
 def _upgrade(flink: FlinkRest, arguments: argparse.Namespace) -> int:
     policy = None if arguments.policy is None else arguments.policy.read_text(encoding="utf-8")
-    upgraded = live_job.upgrade(flink, arguments.jar, policy_text=policy)
+    kept = _snapshots(arguments.checkpoints)
+    try:
+        upgraded = live_job.upgrade(flink, arguments.jar, policy_text=policy)
+    except live_job.RolledBackError as error:
+        _note(kept, kept.remember, error.job_id, error.savepoint)
+        raise
+    except live_job.NotStartedError as error:
+        _note(kept, kept.remember_failure, error.job_id)
+        raise
+    _note(kept, kept.remember, upgraded.job_id, upgraded.savepoint)
     print(f"job {upgraded.job_id} judges after a pause of {upgraded.pause_s:.1f} s")
     return 0
+
+
+def _note(kept: Snapshots, note: Callable[..., None], *what: str) -> None:
+    """Tells a keeper what it cannot see, where there may be one; the upgrade counts without."""
+    if not kept.folder.is_dir():
+        return
+    try:
+        note(*what)
+    except OSError as error:
+        sys.stderr.write(f"not noted for a keeper: {error}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,19 +162,26 @@ def _parser() -> argparse.ArgumentParser:
                 help="carried by the job; else the JobManager's DETECTOR_POLICY_FILE counts",
             )  # fmt: skip
         if name == "submit":
-            command.add_argument(
+            state = command.add_mutually_exclusive_group()
+            state.add_argument(
                 "--from", dest="from_", metavar="PATH",
                 help="a savepoint or checkpoint; else the newest that the JobManager remembers",
             )  # fmt: skip
+            state.add_argument(
+                "--fresh",
+                action="store_true",
+                help="without the state of the job before: its levels are lost, and its blocks "
+                "cannot be lifted",
+            )
             command.add_argument(
                 "--wait", type=float, default=0.0, metavar="SECONDS",
                 help="for a JobManager that answers and a free slot; a job that does not start is "
                 "tried again meanwhile",
             )  # fmt: skip
-        if name in ("submit", "keep"):
+        if name in ("submit", "keep", "upgrade"):
             command.add_argument(
                 "--checkpoints", type=Path, metavar="DIR",
-                default=_CHECKPOINTS if name == "keep" else None,
+                default=None if name == "submit" else _CHECKPOINTS,
                 help="Flink's checkpoint folder, where the last job is noted too: what is known "
                 "when the JobManager remembers none",
             )  # fmt: skip

@@ -44,12 +44,12 @@ class Keeper:
     def _keep(self) -> str:
         running = live_job.only(self._flink)
         if running is not None:
-            self._snapshots.remember(running, self._flink.newest_snapshot(running))
+            self._snapshots.remember(running, live_job.left_off(self._flink, running))
             return f"job {running} runs"
         ended = self._ended_by_a_person()
         if ended is not None:
             return f"job {ended}; it is not started again: submit it"
-        if self._flink.slots_available() == 0:
+        if self._flink.slots()[0] == 0:
             return "no job runs, and no slot is free: is the TaskManager up?"
         snapshot = live_job.remembered_snapshot(self._flink) or self._snapshots.newest()
         policy = None if self._policy_file is None else self._policy_file.read_text("utf-8")
@@ -60,6 +60,8 @@ class Keeper:
         except live_job.NotStartedError as error:
             self._snapshots.remember_failure(error.job_id)
             raise
+        if not submitted.fresh:
+            return f"job {submitted.job_id} runs"
         self._snapshots.remember(submitted.job_id, submitted.snapshot)
         return f"job {submitted.job_id} started from {submitted.snapshot or 'no earlier state'}"
 
@@ -71,7 +73,7 @@ class Keeper:
         if self._snapshots.did_not_start(last["jid"]):
             return None
         # A stop that is part of an upgrade looks the same: its new job is there soon.
-        self._snapshots.remember(last["jid"], self._flink.newest_snapshot(last["jid"]))
+        self._snapshots.remember(last["jid"], live_job.left_off(self._flink, last["jid"]))
         return f"{last['jid']} is {str(last['state']).lower()}"
 
     def _say(self, words: str) -> None:

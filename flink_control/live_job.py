@@ -16,15 +16,21 @@ from flink_control.rest import ENDED, FlinkError, FlinkRest, root_cause
 JOB_NAME: Final = "block-detector"
 POLICY_PARAMETER: Final = "detector.policy"
 REPLACES: Final = "detector.replaces"
+FRESH: Final = "detector.fresh"
 JAR_PARAMETER: Final = "detector.jar"
 NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
 
 _RUNNING_WITHIN_S: Final = 120.0
 _UPGRADED_WITHIN_S: Final = 600.0
-_SLOT_WITHIN_S: Final = 10.0
 _FAILS_FOR_S: Final = 15.0
+_FAILS_TIMES: Final = 3
 _ENDED_WITHIN_S: Final = 60.0
 _NO_SLOT: Final = "NoResourceAvailableException"
+_NO_SLOT_IN_WORDS: Final = (
+    "no slot became free for the job, which was cancelled: end another job, or start another "
+    "TaskManager"
+)
+_ALREADY_RUNS: Final = "already runs"
 _POLL_S: Final = 0.1
 _JARS_KEPT: Final = 3
 _UPLOADED: Final = re.compile(rf"[0-9a-f-]{{36}}_{JOB_NAME}\.jar")
@@ -67,6 +73,15 @@ class NoAnswerError(FlinkError):
 class RolledBackError(FlinkError):
     """The new job did not start; the old one runs again from its savepoint."""
 
+    def __init__(self, message: str, job_id: str, savepoint: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.savepoint = savepoint
+
+
+class NeitherStartedError(NotStartedError):
+    """The old job has ended for a new one, and neither runs; `job_id` is the last of them."""
+
 
 def only(flink: FlinkRest) -> str | None:
     """The live job's id, None if there is none; FlinkError if there are several."""
@@ -85,25 +100,29 @@ def submit(
     *,
     policy_text: str | None = None,
     snapshot: str | None = None,
+    fresh: bool = False,
     say: Say = print,
 ) -> Submitted:
     """Starts the live job unless it runs; returns when each of its tasks does.
 
     Without `snapshot` it begins with the newest that this JobManager knows of an earlier job of
-    the name. A job that cannot start is not left behind.
+    the name; `fresh`: with none. A job that cannot start is not left behind.
     """
     check_jar(jar)
     running = only(flink)
     if running is not None:
         return Submitted(running, None, fresh=False)
-    begin_from = snapshot or remembered_snapshot(flink)
+    begin_from = None if fresh else snapshot or remembered_snapshot(flink)
     jar_id = upload(flink, jar, policy_text)
     try:
-        job_id = flink.run_jar(jar_id, begin_from)
+        job_id = flink.run_jar(jar_id, begin_from, {FRESH: "true"} if fresh else None)
         wait_until_running(flink, job_id, restored=begin_from is not None)
-    except FlinkError:
+    except FlinkError as error:
         with contextlib.suppress(FlinkError):
             flink.delete_jar(jar_id)
+        # Another one has submitted it since the look above, and that was wanted.
+        if _ALREADY_RUNS in str(error) and (other := only(flink)) is not None:
+            return Submitted(other, None, fresh=False)
         raise
     forget_old_jars(flink, say)
     return Submitted(job_id, begin_from, fresh=True)
@@ -179,6 +198,7 @@ def _undo(
         raise FlinkError(
             f"{error}\n{second}. Submit: it begins where that one left off."
         ) from error
+    last = error.job_id if isinstance(error, NotStartedError) else job_id
     listed = {str(known["id"]) for known in flink.jars()}
     jar_id = before.get(JAR_PARAMETER, "")
     policy_text = before.get(POLICY_PARAMETER)
@@ -190,13 +210,16 @@ def _undo(
         again = flink.run_jar(jar_id, savepoint, configuration)
         wait_until_running(flink, again, restored=True)
     except FlinkError as second:
-        raise FlinkError(
+        raise NeitherStartedError(
             f"{error}\n{second}\nNEITHER THE NEW JOB NOR THE OLD ONE STARTED: nothing is judged "
-            f"now, and attempts wait in Kafka. Submit from {savepoint} once the cause is gone."
+            f"now, and attempts wait in Kafka. Submit from {savepoint} once the cause is gone.",
+            second.job_id if isinstance(second, NotStartedError) else last,
         ) from second
     raise RolledBackError(
         f"{error}\nThe new job did not start. The old one runs again from its savepoint, as job "
-        f"{again}."
+        f"{again}.",
+        again,
+        savepoint,
     ) from error
 
 
@@ -232,13 +255,18 @@ def health(flink: FlinkRest) -> tuple[bool, str]:
 
 
 def remembered_snapshot(flink: FlinkRest) -> str | None:
-    """The newest snapshot of the last job of the name that this JobManager remembers."""
+    """Where the last job of the name left off, of those that this JobManager remembers."""
     ended = [job for job in flink.jobs() if job["name"] == JOB_NAME]
     for job in sorted(ended, key=lambda job: -int(job["start-time"])):
-        snapshot = flink.newest_snapshot(job["jid"])
+        snapshot = left_off(flink, job["jid"])
         if snapshot is not None:
             return snapshot
     return None
+
+
+def left_off(flink: FlinkRest, job_id: str) -> str | None:
+    """A job's newest snapshot; before its first checkpoint the one that it has begun with."""
+    return flink.newest_snapshot(job_id) or flink.restored_from(job_id)
 
 
 def upload(flink: FlinkRest, jar: Path, policy_text: str | None) -> str:
@@ -293,12 +321,15 @@ def _wait_until_ended(flink: FlinkRest, job_id: str) -> None:
 def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
     began = time.monotonic()
     unheard: FlinkError | None = None
+    failing_since: float | None = None
+    why = ""
     while (waited := time.monotonic() - began) < _RUNNING_WITHIN_S:
         try:
             job = flink.job(job_id)
             if job["state"] == "FINISHED" or _all_run(job):
                 return int(job["now"])
-            why = root_cause(flink.exceptions(job_id))
+            failures = [root_cause(trace) for trace in flink.failures(job_id)]
+            why = next(iter(failures), "")
         except FlinkError as error:
             if error.status is not None and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
@@ -309,17 +340,37 @@ def _wait_until_running(flink: FlinkRest, job_id: str) -> int:
         unheard = None
         if job["state"] in ENDED:
             raise FlinkError(f"the job is {job['state']}: {why}")
-        if waited > _SLOT_WITHIN_S and why.startswith(_NO_SLOT):
+        if not _is_the_jobs_fault(flink, failures):
+            failing_since = None
+        elif failing_since is None:
+            failing_since = waited
+        elif waited - failing_since > _FAILS_FOR_S:
             raise FlinkError(
-                "no slot became free for the job, which was cancelled: end another job, or start "
-                "another TaskManager"
+                _NO_SLOT_IN_WORDS
+                if why.startswith(_NO_SLOT)
+                else (f"the job fails whenever it starts, and was cancelled: {why}")
             )
-        if why and waited > _FAILS_FOR_S:
-            raise FlinkError(f"the job fails whenever it starts, and was cancelled: {why}")
         time.sleep(_POLL_S)
     if unheard is not None:
         raise unheard
-    raise FlinkError(f"the job did not run after {waited:.0f} s and was cancelled")
+    raise FlinkError(
+        f"the job did not run after {waited:.0f} s and was cancelled" + (f": {why}" if why else "")
+    )
+
+
+def _is_the_jobs_fault(flink: FlinkRest, failures: list[str]) -> bool:
+    """Not while a TaskManager is on its way, nor without a true answer, nor for a mere mishap."""
+    if not failures:
+        return False
+    no_slot = failures[0].startswith(_NO_SLOT)
+    kinds = [failure.partition(":")[0] for failure in failures]
+    if not no_slot and kinds.count(kinds[0]) < _FAILS_TIMES:
+        return False
+    try:
+        free, total = flink.slots()
+    except FlinkError:
+        return False
+    return total > 0 and not (no_slot and free)
 
 
 def _check_restored(flink: FlinkRest, job_id: str) -> None:

@@ -21,10 +21,23 @@ class FlinkError(Exception):
         self.status = status
 
 
+class _Answer(dict[str, Any]):
+    """A JSON object; FlinkError where it lacks what Flink's has: another service answers there."""
+
+    def __init__(self, url: str, document: dict[str, Any]) -> None:
+        super().__init__(document)
+        self._url = url
+
+    def __missing__(self, key: str) -> Any:  # noqa: ANN401 — JSON
+        raise FlinkError(f"{_no_flink(self._url)} ({key} is missing)")
+
+
 class FlinkRest:
     """A client of one JobManager's REST address."""
 
     def __init__(self, url: str, timeout_s: float = 10.0) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise FlinkError(f"{url} is no address of a JobManager: http://host:8081")
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
 
@@ -118,8 +131,12 @@ class FlinkRest:
 
     def exceptions(self, job_id: str) -> str:
         """Why a job failed last, empty if it did not."""
+        return next(iter(self.failures(job_id)), "")
+
+    def failures(self, job_id: str) -> list[str]:
+        """Why a job failed each time, the newest first, as far as the JobManager remembers."""
         history = self._call("GET", f"/jobs/{job_id}/exceptions")["exceptionHistory"]["entries"]
-        return str(history[0]["stacktrace"]) if history else ""
+        return [str(entry["stacktrace"]) for entry in history]
 
     def newest_snapshot(self, job_id: str) -> str | None:
         """A job's newest complete checkpoint or savepoint, None if it has none yet."""
@@ -208,8 +225,13 @@ class FlinkRest:
             raise FlinkError(f"Flink does not answer at {self.url}: {error}") from error
         if not response.ok:
             raise FlinkError(_own_words(response), response.status_code)
-        document: dict[str, Any] = response.json() if response.content else {}
-        return document
+        try:
+            document = response.json() if response.content else {}
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise FlinkError(_no_flink(self.url + path))
+        return _Answer(self.url + path, document)
 
 
 def root_cause(stack_trace: str) -> str:
@@ -224,10 +246,14 @@ def root_cause(stack_trace: str) -> str:
     return f"{name.rsplit('.', 1)[-1]}{separator}{message}" if " " not in name else cause
 
 
+def _no_flink(url: str) -> str:
+    return f"what answers at {url} is not Flink's REST"
+
+
 def _own_words(response: requests.Response) -> str:
     try:
         errors = [str(error) for error in response.json()["errors"]]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return f"Flink answered {response.status_code}"
     told = [error for error in errors if error != "Internal server error."]
     return root_cause("\n".join(told or errors))

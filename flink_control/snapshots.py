@@ -21,6 +21,10 @@ class Snapshots:
             return
         self._write({**known, "id": job_id, "snapshot": snapshot or known.get("snapshot")})
 
+    def remember_fresh_start(self, job_id: str) -> None:
+        """Notes a job that has begun without state: that of the job before is not its own."""
+        self._write({**self._record(), "id": job_id, "snapshot": None})
+
     def remember_failure(self, job_id: str) -> None:
         """Notes a job that did not start and was cancelled for it, by no person."""
         self._write({**self._record(), "not_started": job_id})

@@ -28,6 +28,8 @@ from login_blocking.policy_file import PolicyError, parse_policy
 _COMMANDS_IDLE_MS: Final = 1_000
 _REPLACES: Final = "detector.replaces"
 """In a submission's configuration: the job that is to be stopped for this one."""
+_FRESH: Final = "detector.fresh"
+"""In a submission's configuration: that it may begin without the state of the job before."""
 _POLICY: Final = "detector.policy"
 """In a submission's configuration: a policy that wins over the settings'. In the job's own: the one
 in force."""
@@ -41,7 +43,8 @@ def run(settings: Settings) -> None:
     policy = parse_policy(policy_text)
     replaced = submitted_with.get(_REPLACES)
     if settings.preflight:
-        preflight.check(environment, settings, replaced)
+        fresh = settings.fresh_start or submitted_with.get(_FRESH) == "true"
+        preflight.check(environment, settings, replaced, fresh=fresh)
     _tell(environment, policy_text, submitted_with)
     tables = StreamTableEnvironment.create(environment)
     if not settings.bounded:

@@ -29,6 +29,7 @@ _SAVEPOINT_WITHIN_S: Final = 300.0
 """Whoever submits waits twice as long (flink_control), and submissions wait for each other."""
 # Past the proxy that a JobManager's environment may name: it asks itself.
 _DIRECTLY: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_SNAPSHOT: Final = "execution.state-recovery.path"
 _PLANNING: Final = "StreamPlanEnvironment"
 _SUBMITTING: Final = "StreamContextEnvironment"
 
@@ -67,13 +68,16 @@ def check(
     environment: StreamExecutionEnvironment,
     settings: Settings,
     replaced: str | None = None,
+    *,
+    fresh: bool = False,
 ) -> None:
     """Raises RefusedError where the job could not run.
 
     Args:
         environment: of the submission.
         settings: of the job: its name, of which no other may run, and its topics.
-        replaced: a job in whose place this one comes.
+        replaced: a job in whose place this one comes, with its state.
+        fresh: whether it may begin without the state that an earlier one has left.
     """
     flink = configuration(environment)
     if "$internal.application.main" in flink:
@@ -83,7 +87,10 @@ def check(
         if replaced is None:
             _check_slots(flink, environment.get_parallelism())
     if _kind(environment) in (_SUBMITTING, _PLANNING):
-        kafka_check.check(settings)
+        read_before = kafka_check.check(settings)
+        begins_anew = replaced is None and not flink.get(_SNAPSHOT)
+        if _kind(environment) == _SUBMITTING and read_before and begins_anew and not fresh:
+            raise RefusedError(_without_state(flink, settings))
 
 
 def rest_url(flink: Mapping[str, str]) -> str:
@@ -165,6 +172,39 @@ def _check_slots(flink: Mapping[str, str], parallelism: int) -> None:
                 "another TaskManager, or end another job"
             )
         time.sleep(_LOOK_EVERY_S)
+
+
+def _without_state(flink: Mapping[str, str], settings: Settings) -> str:
+    name = settings.job_name
+    newest = _newest_snapshot(flink, name)
+    folder = flink.get("execution.checkpointing.dir", "its checkpoint folder")
+    where = (
+        f"this JobManager remembers none: look for the newest chk-… or savepoint-… in {folder}"
+        if newest is None
+        else f"its newest is {newest}"
+    )
+    return (
+        f"job {name} has read {settings.attempts_topic} before (Kafka keeps its offsets) and would "
+        "begin without the state it left: levels would be lost, and blocks that stand could not be "
+        f"lifted. Name its snapshot as Savepoint Path (submit --from); {where}. To begin anew all "
+        "the same: submit --fresh, or DETECTOR_FRESH_START=true for the JobManager"
+    )
+
+
+def _newest_snapshot(flink: Mapping[str, str], job_name: str) -> str | None:
+    """Of the last job of the name that this JobManager remembers, and that has left one."""
+    url = rest_url(flink)
+    try:
+        known = [job for job in _call(f"{url}/jobs/overview")["jobs"] if job["name"] == job_name]
+        for job in sorted(known, key=lambda job: -int(job["start-time"])):
+            latest = _call(f"{url}/jobs/{job['jid']}/checkpoints")["latest"]
+            left = [it for it in (latest["completed"], latest["savepoint"]) if it is not None]
+            newest = max(left, key=lambda it: int(it["trigger_timestamp"]), default=None)
+            if newest is not None:
+                return str(newest["external_path"])
+    except (_UnansweredError, KeyError):
+        return None  # the refusal counts, and tells where to look all the same
+    return None
 
 
 def _look(url: str) -> Any:  # noqa: ANN401 — JSON

@@ -44,7 +44,9 @@ class Settings(KafkaSettings, BaseSettings):
     """Let event time go on over a quiet topic; never in history."""
     preflight: bool = True
     """Look before a submission to a session cluster whether the job can run: no second one of its
-    name, a free slot, Kafka and its topics there."""
+    name, a free slot, Kafka and its topics there, and the state that the last one left."""
+    fresh_start: bool = False
+    """Begin without state even where an earlier job has read the topic."""
     watermark_delay_ms: Annotated[int, Field(ge=0)] = 500
     """How much later than a younger one an attempt may arrive and still be judged in its order."""
 

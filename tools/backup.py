@@ -30,7 +30,7 @@ from login_blocking.names import (
     LOGIN_ATTEMPTS,
     LOGIN_ATTEMPTS_REJECTED,
 )
-from tools.stack import binaries, job, layout, prepare, topics
+from tools.stack import binaries, job, layout, prepare, processes, topics
 from tools.stack.layout import NoStackError, Ports, Stack
 from tools.stack.parts import Part, parts
 from tools.topic_records import records_of
@@ -56,10 +56,12 @@ def main() -> int:
     command.add_argument("--state-dir", type=Path, required=True, help="a folder that is not there")
     arguments = parser.parse_args()
     try:
+        os.umask(0o077)  # a copy holds every account's hash and all secrets
         if arguments.command == "make":
             make(layout.load(arguments.state_dir), arguments.folder)
         else:
             restore(arguments.folder, arguments.state_dir, Ports.from_environment())
+            print(f"Start it: make up STATE={arguments.state_dir}")
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"{error.cmd[0]}: {error.stderr.decode(errors='replace')}\n")
         return 1
@@ -79,6 +81,8 @@ def main() -> int:
 
 def make(stack: Stack, folder: Path) -> None:
     """Copies a running stack into a folder that is not there yet; readable by its owner only."""
+    if folder.exists():
+        raise BackupError(f"{folder} is there already: choose another folder")
     folder.mkdir(mode=0o700, parents=True)
     # First: the list can then be rebuilt from events of more blocks than the job knows, not fewer.
     flink = FlinkRest(stack.flink_url)
@@ -102,8 +106,26 @@ def make(stack: Stack, folder: Path) -> None:
 
 def restore(folder: Path, state_dir: Path, ports: Ports) -> Stack:
     """A stack of a copy, in a folder that is not there yet; `make up` starts it."""
+    if not (folder / "secrets.json").is_file():
+        raise BackupError(f"{folder} holds no backup: make backup TO=folder writes one")
     if state_dir.exists():
         raise BackupError(f"{state_dir} is there already: choose another folder")
+    # The stack that is copied may run: with the same passwords it would be the one written to.
+    for name in ("postgres", "kafka"):
+        holder = processes.holder_of(getattr(ports, name))
+        if holder is not None:
+            raise BackupError(
+                f"port {getattr(ports, name)} for {name} is taken by {holder}: make down first"
+            )
+    try:
+        return _restore(folder, state_dir, ports)
+    except BaseException:
+        # Half a stack would be taken for a whole one, and be in the way of the next try.
+        shutil.rmtree(state_dir, ignore_errors=True)
+        raise
+
+
+def _restore(folder: Path, state_dir: Path, ports: Ports) -> Stack:
     state_dir.mkdir(parents=True)
     # With the number of key groups that its state was made with, and its secrets.
     for name in ("secrets.json", "stack.json"):
@@ -241,7 +263,8 @@ def _running(part: Part, stack: Stack) -> Iterator[None]:
         deadline = time.monotonic() + _READY_WITHIN_S
         while not _is_ready(part):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise BackupError(f"{part.name} does not start: {stack.logs}/{part.name}.log")
+                told = prepare.log_tail(stack.logs / f"{part.name}.log")
+                raise BackupError(f"{part.name} does not start:\n{told}")
             time.sleep(0.2)
         yield
     finally:

@@ -79,7 +79,8 @@ def main() -> int:
         sys.stderr.write(f"Kafka at {access.bootstrap}: {why}\n")
         return 1
     except (NoStackError, BlockWriteError, redis.RedisError) as error:
-        sys.stderr.write(f"{error}; is the stack up? make status\n")
+        remedy = f"look at {_PREFIX}REDIS_URL" if given.from_environment else "make status"
+        sys.stderr.write(f"{error}; is it up? {remedy}\n")
         return 1
     seconds = time.monotonic() - began
     found = f"{rebuilt.subjects:,} blocked subjects, {rebuilt.changed:,} of them were missing"

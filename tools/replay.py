@@ -96,9 +96,13 @@ def main() -> int:
 
 
 def policy_file(name: str) -> Path:
-    """A policy by its file, or by the name of one in policies/."""
+    """A policy by its file, or by the name of one in policies/; raises PolicyError for neither."""
     shipped = ROOT / "policies" / f"{name}.yaml"
-    return shipped if shipped.is_file() else Path(name)
+    chosen = shipped if shipped.is_file() else Path(name)
+    if not chosen.is_file():
+        names = ", ".join(sorted(file.stem for file in (ROOT / "policies").glob("*.yaml")))
+        raise PolicyError([f"there is no policy {name}: give a file, or one of {names}"])
+    return chosen
 
 
 def disorder_ms(attempts: Sequence[Attempt]) -> int:

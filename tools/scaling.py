@@ -198,8 +198,8 @@ def shipped_table() -> str:
 def main() -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="tools.scaling", description=__doc__)
-    parser.add_argument("--rate", type=int, help="attempts a second at the peak")
-    parser.add_argument("--accounts", type=int, default=10_000_000)
+    parser.add_argument("--rate", type=_positive, help="attempts a second at the peak")
+    parser.add_argument("--accounts", type=_positive, default=10_000_000)
     parser.add_argument("--failing", type=float, default=COSTS.failing, help="share that fails")
     parser.add_argument("--write", action="store_true", help=f"renew the table in {DOCUMENT.name}")
     arguments = parser.parse_args()
@@ -215,6 +215,13 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return number
 
 
 def _renew(document: Path) -> None:

@@ -145,7 +145,7 @@ def test_it_waits_for_a_broker_that_comes_late(tmp_path: Path) -> None:
     [
         ({}, [], "LOGIN_API_KAFKA_BOOTSTRAP: Field required\n"),
         ({"LOGIN_API_KAFKA_BOOTSTRAP": "kafka"}, [], "LOGIN_API_KAFKA_BOOTSTRAP: host:port"),
-        ({"LOGIN_API_KAFKA_BOOTSTRAP": "kafka:1"}, ["--partitions", "0"], "usage: "),
+        ({"LOGIN_API_KAFKA_BOOTSTRAP": "kafka:1"}, ["--partitions", "0"], "'0' is not a whole"),
         ({"LOGIN_API_KAFKA_BOOTSTRAP": "kafka:1"}, ["--replication-factor", "x"], "usage: "),
     ],
 )

@@ -110,6 +110,7 @@ def test_uploaded_jar_is_submitted_by_clicks_and_blocks_an_attacker(
 ) -> None:
     form = open_jar(page, stack, job.JAR)
     picture(page, "submit")
+    form.get_by_placeholder("Savepoint Path").fill(savepoint)
 
     submit(page, form)
 
@@ -179,9 +180,21 @@ def test_wrong_policy_is_refused_in_our_own_words(
     finally:
         stack.policy_file.write_text(right)
 
-    submit(page, open_jar(page, stack, None))
+    form = open_jar(page, stack, None)
+    form.get_by_placeholder("Savepoint Path").fill(savepoint)
+    submit(page, form)
 
     eventually(lambda: job.health(stack)[0])
+
+
+def test_empty_savepoint_path_is_refused_and_the_right_one_is_told(
+    page: Page, stack: Stack, savepoint: str, flink: FlinkRest
+) -> None:
+    shown = refusal(page, open_jar(page, stack, job.JAR))
+
+    expect(shown).to_contain_text("would begin without the state it left")
+    expect(shown).to_contain_text(f"Savepoint Path (submit --from); its newest is {savepoint}.")
+    assert flink.alive(job.JOB_NAME) == []
 
 
 def test_jar_of_another_program_is_refused_and_the_cluster_lives(

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,7 @@ def waiting(secured: SecuredStack) -> int:
 def test_passwords_stand_nowhere(secured: SecuredStack) -> None:
     """Last, so that all of the above had its chance, exceptions with their table options too."""
     secrets = {user: password[-16:] for user, password in secured.kafka.passwords.items()}
+    secrets |= asdict(secured.stack.secrets)
     texts = {str(path): path.read_bytes() for path in output_files(secured)}
     texts |= {url: requests.get(url, timeout=30).content for url in pages(secured)}
 

@@ -240,6 +240,44 @@ def test_wrong_savepoint_path_is_refused(flink: FlinkRest, stopped: str) -> None
     assert flink.alive(job.JOB_NAME) == []
 
 
+def test_job_that_would_begin_without_its_state_is_refused_unless_that_is_wanted(
+    stack: Stack, flink: FlinkRest, stopped: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FlinkError, match=rf"without the state it left.*newest is {stopped}\."):
+        flink.submit(job.JAR)
+    assert flink.alive(job.JOB_NAME) == []
+    anew = {"policy_text": stack.policy_file.read_text(), "fresh_start": True}
+    by_setting = flink.submit(jar(tmp_path, anew))
+    live_job.wait_until_running(flink, by_setting)
+    assert flink.restored_from(by_setting) is None
+    flink.cancel(by_setting)
+    eventually(lambda: flink.alive(job.JOB_NAME) == [])
+    eventually(lambda: flink.slots() == (2, 2))
+
+    by_command = job.submit(stack, stack.policy_file.read_text(), fresh=True)
+
+    assert by_command.snapshot is None
+    assert flink.restored_from(by_command.job_id) is None
+    kept = job.snapshots(stack)
+    assert kept.last_job() == by_command.job_id
+    flink.cancel(by_command.job_id)
+    eventually(lambda: flink.alive(job.JOB_NAME) == [])
+    job.submit(stack, stack.policy_file.read_text(), snapshot=stopped)  # for whoever comes next
+
+
+def test_of_two_who_submit_at_once_both_are_told_that_the_job_runs(
+    stack: Stack, flink: FlinkRest, stopped: str
+) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        begun = [threads.submit(live_job.submit, flink, job.JAR) for _ in range(2)]
+        submitted = [each.result() for each in begun]
+
+    (alive,) = flink.alive(job.JOB_NAME)
+    assert {each.job_id for each in submitted} == {alive}
+    assert sorted(each.fresh for each in submitted) == [False, True]
+    live_job.wait_until_running(flink, alive)
+
+
 def test_no_free_slot_is_said_at_once(flink: FlinkRest, events_topic: str, tmp_path: Path) -> None:
     eventually(lambda: flink.slots() == (1, 2))
     first = flink.submit(jar(tmp_path, other_job(events_topic)))

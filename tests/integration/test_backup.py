@@ -75,6 +75,19 @@ def test_folder_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_restore_that_fails_leaves_no_half_of_a_stack(
+    tmp_path: Path,
+) -> None:
+    copy, stack = tmp_path / "copy", tmp_path / "stack"
+    copy.mkdir()
+    (copy / "secrets.json").write_text("{}")
+
+    with pytest.raises(FileNotFoundError):
+        backup.restore(copy, stack, Ports())
+
+    assert not stack.exists()
+
+
 def _held(stack: Stack, topic: str) -> list[tuple[object, ...]]:
     records = records_of(KafkaAccess(stack.kafka_bootstrap), topic)
     held = [(r.partition, r.offset, r.key, r.value, r.timestamp, r.headers) for r in records]

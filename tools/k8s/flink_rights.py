@@ -1,7 +1,8 @@
 """Flink's real JobManager, on this machine, with the rights that an overlay gives it in Kubernetes.
 
-It speaks with the API server as the ServiceAccount `flink`, and has the overlay's own settings but
-for addresses, ports and folders. Neither Kafka nor a TaskManager is there: a job waits for them.
+It speaks with the API server as the ServiceAccount `detector`, and has the overlay's own settings
+but for addresses, ports and folders. Neither Kafka nor a TaskManager is there: a job waits for
+them.
 """
 
 import json
@@ -28,6 +29,7 @@ from tools.stack.job import JAR, JOB_NAME
 from tools.stack.layout import ROOT, Ports
 
 _UP_WITHIN_S: Final = 240.0
+_ACCOUNT: Final = "detector"
 _TEMPLATES: Final = Path("/opt/flink/pod-template")
 """Where a JobManager finds the template of its TaskManagers' pods; Flink knows no other place."""
 
@@ -128,7 +130,7 @@ class _Home:
     def make(cls, server: Cluster, config: dict[str, Any], begun: Begun) -> "_Home":
         folder = Path(tempfile.mkdtemp(prefix="login-blocking-flink-"))
         begun.folders.append(folder)
-        token = server.do("create", "token", "flink", "-n", NAMESPACE, "--duration=1h").strip()
+        token = server.do("create", "token", _ACCOUNT, "-n", NAMESPACE, "--duration=1h").strip()
         kubeconfig = yaml.safe_load(server.kubeconfig.read_text())
         kubeconfig["users"][0]["user"] = {"token": token}
         (folder / "kubeconfig").touch(mode=0o600)
@@ -238,6 +240,6 @@ def _running_taskmanagers(server: Cluster) -> list[dict[str, Any]]:
 
 
 def _may_not_read_secrets(server: Cluster) -> None:
-    account = f"--as=system:serviceaccount:{NAMESPACE}:flink"
+    account = f"--as=system:serviceaccount:{NAMESPACE}:{_ACCOUNT}"
     if server.run("auth", "can-i", "get", "secrets", account, "-n", NAMESPACE).returncode == 0:
         raise NotShownError("it may read secrets")

@@ -66,7 +66,11 @@ def copy_with_secrets(target: Path) -> Path:
     """A copy of k8s/ that can be rendered: with made-up secrets, whatever the checkout has."""
     shutil.copytree(K8S, target, ignore=shutil.ignore_patterns("secrets.env"))
     made = target / "overlays" / "dev" / "secrets.env"
-    subprocess.run(["sh", ROOT / "tools" / "make-env", made], check=True, capture_output=True)
+    subprocess.run(
+        ["sh", str(ROOT / "tools" / "make-env"), str(made), "kubernetes"],
+        check=True,
+        capture_output=True,
+    )
     return target
 
 

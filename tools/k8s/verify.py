@@ -5,7 +5,10 @@ Nothing else runs: kwok says of each pod that it does.
 """
 
 import argparse
+import os
+import re
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -124,6 +127,9 @@ def _try_overlay(server: Cluster, report: Report, folder: Path, *, with_flink: b
         report.check(name, "applied --server-side", lambda: _server_side(server, folder, wanted))
         report.check(name, "a pod against the rules", lambda: _refused_pod(server, wanted))
         report.check(name, "a misspelt field", lambda: _refused_field(server, wanted))
+        if name == "dev":
+            what = "a changed secret: the old one is deleted as documented"
+            report.check(name, what, lambda: _pruned(server, folder))
         if with_flink:
             with _stopping_flink() as begun:
                 if name == "dev":
@@ -278,6 +284,41 @@ def _refused(server: Cluster, document: Manifest, words: str) -> str:
     if words not in done.stderr:
         raise NotSoError(done.stderr.strip())
     return f"refused: {words}"
+
+
+def _pruned(server: Cluster, folder: Path) -> str:
+    """By the lines of docs/kubernetes.md, which delete what is not wanted any more, and no more."""
+    text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    lines = re.search(r"^    (wanted=.+?delete)$", text, re.MULTILINE | re.DOTALL)
+    if lines is None:
+        raise NotSoError("docs/kubernetes.md has no such lines")
+    first = _generated(server)
+    with (folder / "secrets.env").open("a") as secrets:
+        secrets.write("BLOCKED_API_TOKEN=changed-just-for-this\n")
+    server.do("apply", "-k", folder)
+    both = _generated(server)
+    path = f"{Path(manifests.kubectl()).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", lines[1]], cwd=folder.parents[2], check=False, capture_output=True, text=True,
+        env={**os.environ, "KUBECONFIG": str(server.kubeconfig), "PATH": path}, timeout=120,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise NotSoError(done.stderr.strip())
+    left = _generated(server)
+    old = {it for it in first if it.startswith("Secret/")}
+    if len(both - first) != 1 or left != both - old:
+        raise NotSoError(f"of {sorted(both)} it left {sorted(left)}")
+    return f"one Secret gone, its successor and {len(left) - 1} ConfigMaps left"
+
+
+def _generated(server: Cluster) -> set[str]:
+    """Secrets and ConfigMaps, whoever made them, but for the one of each namespace."""
+    found = server.get("secrets,configmaps", "-n", NAMESPACE)
+    return {
+        f"{it['kind']}/{it['metadata']['name']}"
+        for it in found
+        if it["metadata"]["name"] != "kube-root-ca.crt"
+    }
 
 
 def _delete(server: Cluster, folder: Path) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 from flink_control import live_job
 from flink_control.rest import FlinkRest
 from flink_control.snapshots import Snapshots
+from tools.stack import layout
 from tools.stack.layout import LOCAL, Stack
 
 JAR: Final = LOCAL / "launcher" / "block-detector.jar"
@@ -13,20 +14,32 @@ JOB_NAME: Final = live_job.JOB_NAME
 
 def ensure(stack: Stack) -> str:
     """Submits the live job unless it runs; from its newest snapshot if it has one."""
-    flink, kept = FlinkRest(stack.flink_url), snapshots(stack)
-    submitted = live_job.submit(
-        flink,
-        JAR,
-        policy_text=stack.policy_file.read_text(encoding="utf-8"),
-        snapshot=live_job.remembered_snapshot(flink) or kept.newest(),
-    )
-    kept.remember(submitted.job_id, submitted.snapshot)
+    submitted = submit(stack, stack.policy_file.read_text(encoding="utf-8"))
     return f"job {submitted.job_id}" + (" from its last state" if submitted.snapshot else "")
+
+
+def submit(
+    stack: Stack, policy_text: str, *, snapshot: str | None = None, fresh: bool = False
+) -> live_job.Submitted:
+    """The live job unless it runs, from that snapshot or its newest; `fresh`: from none."""
+    flink, kept = FlinkRest(stack.flink_url), snapshots(stack)
+    if snapshot is None and not fresh:
+        snapshot = live_job.remembered_snapshot(flink) or kept.newest()
+    submitted = live_job.submit(flink, JAR, policy_text=policy_text, snapshot=snapshot, fresh=fresh)
+    if fresh and submitted.fresh:
+        kept.remember_fresh_start(submitted.job_id)
+    else:
+        kept.remember(submitted.job_id, submitted.snapshot)
+    return submitted
 
 
 def upgrade(stack: Stack, policy_text: str) -> float:
     """The live job with another policy; seconds without a judge. What is refused stops nothing."""
-    upgraded = live_job.upgrade(FlinkRest(stack.flink_url), JAR, policy_text=policy_text)
+    try:
+        upgraded = live_job.upgrade(FlinkRest(stack.flink_url), JAR, policy_text=policy_text)
+    except live_job.RolledBackError as error:
+        snapshots(stack).remember(error.job_id, error.savepoint)
+        raise
     snapshots(stack).remember(upgraded.job_id, upgraded.savepoint)
     return upgraded.pause_s
 
@@ -37,8 +50,12 @@ def stop(stack: Stack) -> str | None:
     job_id = live_job.only(flink)
     if job_id is None:
         return None
+    # One that was set by REST alone is in force all the same, and is at the next start.
+    policy = flink.parameters(job_id).get(live_job.POLICY_PARAMETER)
     savepoint = flink.stop_with_savepoint(job_id, timeout_s=30.0)
     snapshots(stack).remember(job_id, savepoint)
+    if policy:
+        layout.choose_policy(stack, policy)
     return savepoint
 
 

@@ -177,6 +177,7 @@ def choose_policy(stack: Stack, policy_text: str) -> None:
 
 def load(state_dir: Path = DEFAULT_STATE_DIR) -> Stack:
     """The stack of that folder; raises NoStackError."""
+    state_dir = state_dir.resolve()
     try:
         stack = json.loads((state_dir / "stack.json").read_text())
         known = Secrets(**json.loads((state_dir / "secrets.json").read_text()))

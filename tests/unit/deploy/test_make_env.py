@@ -7,15 +7,16 @@ import subprocess
 from base64 import urlsafe_b64decode
 from pathlib import Path
 
+import pytest
+
 from tests.support.services import REPOSITORY
 
 NAMES = set(re.findall(r"^(\w+)=$", (REPOSITORY / ".env.example").read_text(), re.MULTILINE))
 
 
-def made(file: Path) -> dict[str, str]:
-    subprocess.run(
-        ["sh", str(REPOSITORY / "tools" / "make-env"), str(file)], check=True, capture_output=True
-    )
+def made(file: Path, *kind: str) -> dict[str, str]:
+    command = ["sh", str(REPOSITORY / "tools" / "make-env"), str(file), *kind]
+    subprocess.run(command, check=True, capture_output=True)
     lines = file.read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
@@ -40,6 +41,17 @@ def test_kafka_takes_its_cluster_id(tmp_path: Path) -> None:
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     made(tmp_path / "env")
     assert stat.S_IMODE((tmp_path / "env").stat().st_mode) == 0o600
+
+
+def test_kubernetes_has_no_grafana_and_its_file_says_what_it_is(tmp_path: Path) -> None:
+    assert made(tmp_path / "env", "kubernetes").keys() == NAMES - {"GRAFANA_ADMIN_PASSWORD"}
+    assert "make k8s-secrets" in (tmp_path / "env").read_text().splitlines()[0]
+    made(tmp_path / "other", "compose")
+    assert "docker compose" in (tmp_path / "other").read_text().splitlines()[0]
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        made(tmp_path / "third", "nomad")
+    assert refused.value.returncode == 2
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_second_run_changes_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ class FakeFlink(FlinkRest):
         self.completed: dict[str, str] = {}
         self.free_slots = 1
         self.away = False
+        self.refusal: str | None = None
+        self.configurations: dict[str, dict[str, str]] = {}
         self.starts = True
         """False: a job that is submitted fails."""
 
@@ -39,8 +41,8 @@ class FakeFlink(FlinkRest):
         state = self.states[job_id]
         return {"state": state, "now": 1, "vertices": [{"status": state}]}
 
-    def exceptions(self, job_id: str) -> str:
-        return "" if self.states[job_id] == "RUNNING" else "why"
+    def failures(self, job_id: str) -> list[str]:
+        return [] if self.states[job_id] == "RUNNING" else ["why"]
 
     def slots(self) -> tuple[int, int]:
         return self.free_slots, 1
@@ -49,7 +51,7 @@ class FakeFlink(FlinkRest):
         return self.completed.get(job_id)
 
     def restored_from(self, job_id: str) -> str | None:
-        return self.began_from[job_id]
+        return self.began_from.get(job_id)
 
     def upload(self, jar: Path, name: str | None = None) -> str:
         return f"id_{jar.name}"
@@ -62,7 +64,10 @@ class FakeFlink(FlinkRest):
         timeout_s: float = 1.0,
     ) -> str:
         job_id = f"job{len(self.began_from) + 1}"
+        if self.refusal is not None:
+            raise FlinkError(self.refusal, 400)
         self.began_from[job_id] = savepoint
+        self.configurations[job_id] = configuration or {}
         self.states[job_id] = "RUNNING" if self.starts else "FAILED"
         return job_id
 
@@ -144,6 +149,64 @@ def test_job_that_somebody_ended_stays_ended_until_the_jobmanager_restarts(
     keeper.look()
 
     assert flink.began_from["job2"] == "file:///savepoint-1"
+
+
+def test_job_that_ended_before_its_first_checkpoint_is_followed_by_one_from_where_it_began(
+    flink: FakeFlink, keeper: Keeper, kept: Snapshots
+) -> None:
+    flink.states["older"] = "FAILED"
+    flink.completed["older"] = "file:///chk-7"
+    # By clicks, from a savepoint that was newer than the older one's checkpoints.
+    flink.states["job1"], flink.began_from["job1"] = "RUNNING", "file:///savepoint-8"
+    keeper.look()
+    assert kept.newest() == "file:///savepoint-8"
+    flink.states["job1"] = "FAILED"
+
+    keeper.look()
+
+    assert flink.began_from["job2"] == "file:///savepoint-8"
+
+
+def test_after_an_upgrade_of_which_neither_job_started_it_tries_again(
+    flink: FakeFlink, keeper: Keeper, kept: Snapshots
+) -> None:
+    keeper.look()
+    flink.states["job1"], flink.completed["job1"] = "FINISHED", "file:///savepoint-1"
+    flink.states["new"] = "CANCELED"
+    keeper.look()
+    assert list(flink.began_from) == ["job1"]
+
+    kept.remember_failure("new")
+    keeper.look()
+
+    assert flink.began_from["job2"] == "file:///savepoint-1"
+
+
+def test_refusal_to_begin_without_state_is_told(
+    flink: FakeFlink, keeper: Keeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flink.refusal = "would begin without the state it left"
+
+    keeper.look()
+    keeper.look()
+
+    assert capsys.readouterr().out == "would begin without the state it left\n"
+    assert flink.began_from == {}
+
+
+def test_fresh_start_takes_no_state_and_leaves_none_of_before_in_the_record(
+    flink: FakeFlink, keeper: Keeper, kept: Snapshots, tmp_path: Path
+) -> None:
+    flink.states["older"], flink.completed["older"] = "FAILED", "file:///chk-7"
+    kept.remember("older", "file:///chk-7")
+
+    submitted = live_job.submit(flink, tmp_path / "block-detector.jar", fresh=True)
+    kept.remember_fresh_start(submitted.job_id)
+    keeper.look()
+
+    assert flink.began_from == {submitted.job_id: None}
+    assert flink.configurations == {submitted.job_id: {live_job.FRESH: "true"}}
+    assert kept.newest() is None
 
 
 def test_job_that_did_not_start_is_tried_again(flink: FakeFlink, keeper: Keeper) -> None:

@@ -1,6 +1,7 @@
 """An upgrade whose outcome nobody told, or told late."""
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Silent(FlinkRest):
         return {"state": "RUNNING", "now": 1_000}
 
     def checkpoints(self, job_id: str) -> dict[str, Any]:
-        return {"history": self.history, "latest": {"savepoint": None}}
+        return {"history": self.history, "latest": {"savepoint": None, "restored": None}}
 
     def parameters(self, job_id: str) -> dict[str, str]:
         return {}
@@ -123,6 +124,73 @@ def test_job_that_still_stops_when_its_upgrade_fails_is_waited_for_and_started_a
     assert flink.submitted_from == ["file:/savepoint-1500"]
 
 
+def test_job_that_runs_after_a_failed_upgrade_is_named(jar: Path) -> None:
+    with pytest.raises(live_job.RolledBackError) as rolled_back:
+        live_job.upgrade(Stopping(), jar)
+
+    assert rolled_back.value.job_id == "again"
+    assert rolled_back.value.savepoint == "file:/savepoint-1500"
+
+
+class NeverAgain(Stopping):
+    """The old job does not come back either."""
+
+    def run_jar(
+        self,
+        jar_id: str,
+        savepoint: str | None = None,
+        configuration: dict[str, str] | None = None,
+        timeout_s: float = 1.0,
+    ) -> str:
+        raise FlinkError("Kafka is away", 400)
+
+
+def test_upgrade_of_which_neither_job_started_is_noted_for_the_keeper(
+    jar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command_line, "FlinkRest", lambda _: NeverAgain())
+    arguments = ["upgrade", "--jar", str(jar), "--checkpoints", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["flink_control", *arguments])
+
+    assert command_line.main() == 1
+
+    assert "NEITHER THE NEW JOB NOR THE OLD ONE STARTED" in capsys.readouterr().err
+    assert Snapshots(tmp_path, tmp_path / "last-job.json").did_not_start("old")
+
+
+class Late(Silent):
+    """Another one submits the job between this one's look and its submission."""
+
+    def __init__(self, refusal: str) -> None:
+        super().__init__(400)
+        self._refusal = refusal
+        self._there = False
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return super().jobs() if self._there else []
+
+    def run_jar(
+        self,
+        jar_id: str,
+        savepoint: str | None = None,
+        configuration: dict[str, str] | None = None,
+        timeout_s: float = 1.0,
+    ) -> str:
+        self._there = True
+        raise FlinkError(self._refusal, 400)
+
+
+def test_who_submits_a_moment_too_late_is_told_that_the_job_runs(jar: Path) -> None:
+    refused = Late("a job named block-detector already runs (old): two would judge")
+
+    assert live_job.submit(refused, jar) == live_job.Submitted("old", None, fresh=False)
+
+
+def test_other_refusal_is_told_though_another_job_came_meanwhile(jar: Path) -> None:
+    with pytest.raises(FlinkError, match="wrong policy"):
+        live_job.submit(Late("wrong policy"), jar)
+
+
 @pytest.mark.parametrize(
     ("newest", "stopping"),
     [
@@ -170,6 +238,91 @@ def test_job_is_not_cancelled_for_an_answer_that_was_missed(status: int | None) 
 
     assert live_job.wait_until_running(flink, "new") == 7
     assert flink.cancelled == []
+
+
+class Clock:
+    """Goes on when it is slept by."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Failing(Busy):
+    """A job that is never whole; what is told of the cluster's slots follows the clock."""
+
+    def __init__(self, why: str, slots: Callable[[float], tuple[int, int] | None]) -> None:
+        super().__init__(None, times=0)
+        self.clock = Clock()
+        self._why = why
+        self._slots = slots
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return []
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        return {"state": "RESTARTING", "now": 7, "vertices": [{"status": "CREATED"}]}
+
+    def failures(self, job_id: str) -> list[str]:
+        return [f"a.b.{kind}: told\n\tat c.D" for kind in self._why.split()]
+
+    def slots(self) -> tuple[int, int]:
+        answer = self._slots(self.clock.now)
+        if answer is None:
+            raise FlinkError("busy")
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("why", "slots", "told", "after_s"),
+    [
+        pytest.param(
+            "NoResourceAvailableException", lambda _: (0, 2), "no slot became", 15, id="none free"
+        ),
+        pytest.param(
+            "NoResourceAvailableException",
+            lambda now: None if 12 < now < 13 else (0, 2),
+            "no slot became",
+            28,
+            id="once without an answer",
+        ),
+        pytest.param(
+            "NoResourceAvailableException",
+            lambda now: (0, 0) if now < 60 else (0, 1),
+            "no slot became",
+            75,
+            id="TaskManager comes, and is taken",
+        ),
+        pytest.param(
+            "NoResourceAvailableException", lambda _: (1, 2), "did not run", 120, id="one free"
+        ),
+        pytest.param(
+            "NoResourceAvailableException", lambda _: None, "did not run", 120, id="no answer"
+        ),
+        pytest.param("Lost Lost Lost", lambda _: (0, 0), "did not run", 120, id="no TaskManager"),
+        pytest.param("Lost Other Lost", lambda _: (1, 1), "did not run", 120, id="mishaps"),
+        pytest.param("No No No", lambda _: (1, 1), "fails whenever it starts", 15, id="at fault"),
+    ],
+)
+def test_job_is_cancelled_only_for_what_is_true_all_the_while(
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+    slots: Callable[[float], tuple[int, int] | None],
+    told: str,
+    after_s: int,
+) -> None:
+    flink = Failing(why, slots)
+    monkeypatch.setattr(live_job, "time", flink.clock)
+
+    with pytest.raises(live_job.NotStartedError, match=told):
+        live_job.wait_until_running(flink, "new")
+
+    assert flink.clock.now == pytest.approx(after_s, abs=1)
+    assert flink.cancelled == ["new"]
 
 
 def test_job_that_nobody_knows_any_more_is_told_at_once() -> None:
@@ -233,7 +386,11 @@ def test_submission_that_may_wait_tries_again_what_did_not_start(
     jar: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A host whose parts have all just started loses a TaskManager out of sight now and then."""
-    tries = iter([live_job.NotStartedError("lost", "first"), live_job.Submitted("new", None, True)])
+    outcomes: list[Exception | live_job.Submitted] = [
+        live_job.NotStartedError("lost", "first"),
+        live_job.Submitted("new", None, fresh=True),
+    ]
+    tries = iter(outcomes)
 
     def submit(*_: object, **__: object) -> live_job.Submitted:
         came = next(tries)

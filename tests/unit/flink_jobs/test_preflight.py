@@ -6,6 +6,7 @@ import pytest
 from flink_jobs import preflight
 from flink_jobs.preflight import rest_url
 from flink_jobs.refusal import RefusedError
+from flink_jobs.settings import Settings
 
 ANY = "0.0.0.0"  # noqa: S104 — told, not bound
 
@@ -85,3 +86,49 @@ def test_savepoint_that_failed_is_told_by_its_cause(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(RefusedError, match=r"savepoint: java\.io\.IOException: disk full$"):
         preflight._stop("http://jm/jobs/old", "old")
+
+
+def looked_at(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]) -> None:
+    def call(url: str, _body: object = None) -> object:
+        if url not in answers:
+            raise preflight._UnansweredError("busy")
+        return answers[url]
+
+    monkeypatch.setattr(preflight, "_call", call)
+
+
+def snapshot(path: str, at: int) -> dict[str, Any]:
+    return {"external_path": path, "trigger_timestamp": at}
+
+
+FLINK = {"execution.checkpointing.dir": "file:///checkpoints"}
+JOBS = [
+    {"jid": "older", "name": "block-detector", "start-time": 1},
+    {"jid": "last", "name": "block-detector", "start-time": 2},
+    {"jid": "other", "name": "replay", "start-time": 3},
+]
+OLDER = {"completed": snapshot("file:/chk-7", 7), "savepoint": snapshot("file:/savepoint-8", 8)}
+
+
+@pytest.mark.parametrize(
+    ("last", "where"),
+    [
+        ({"completed": snapshot("file:/chk-9", 9), "savepoint": None}, "newest is file:/chk-9."),
+        ({"completed": None, "savepoint": None}, "newest is file:/savepoint-8."),
+        (None, "newest chk-… or savepoint-… in file:///checkpoints."),
+    ],
+)
+def test_job_without_its_state_is_told_where_that_is(
+    monkeypatch: pytest.MonkeyPatch, last: dict[str, Any] | None, where: str
+) -> None:
+    jobs = "http://127.0.0.1:8081/jobs"
+    answers: dict[str, Any] = {f"{jobs}/overview": {"jobs": JOBS}}
+    if last is not None:
+        answers[f"{jobs}/last/checkpoints"] = {"latest": last}
+        answers[f"{jobs}/older/checkpoints"] = {"latest": OLDER}
+    looked_at(monkeypatch, answers)
+
+    told = preflight._without_state(FLINK, Settings(kafka_bootstrap="nowhere:9092"))
+
+    assert where in told
+    assert "submit --fresh, or DETECTOR_FRESH_START=true" in told

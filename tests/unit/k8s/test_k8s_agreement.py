@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_images_have_the_projects_version() -> None:
         ours = [it for it in file["images"] if it["name"].startswith("login-blocking/")]
         assert {it["newTag"] for it in ours} == {version}
         assert len(ours) == 3
+
+
+def test_the_documented_line_names_a_registry_for_all_images(k8s: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    (line,) = re.findall(r"^ +(sed -i .+registry\.invalid.+)$", text, re.MULTILINE)
+    shutil.copytree(k8s, tmp_path / "k8s")
+    subprocess.run(
+        ["sh", "-c", line.replace("REGISTRY", "registry.example.org/team")],
+        cwd=tmp_path,
+        check=True,
+    )
+    images = {it.containers[0]["image"] for it in pods(render(tmp_path / "k8s/overlays/prod"))}
+    assert {it.rpartition(":")[0] for it in images} == {
+        f"registry.example.org/team/login-blocking/{it}"
+        for it in ("login-api", "blocked-api", "flink")
+    }
 
 
 def test_public_images_are_those_of_compose(rendered: Rendered) -> None:

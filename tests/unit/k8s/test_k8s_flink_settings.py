@@ -127,13 +127,19 @@ def test_all_deployments_of_flink_share_their_settings(rendered: Rendered) -> No
 
 def test_flinks_memory_fits_its_container(rendered: Rendered) -> None:
     session = yaml.safe_load(SESSION.read_text())
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    compared = 0
     for pod in pods(rendered("dev")):
         for role in ("jobmanager", "taskmanager"):
             if pod.name == f"Deployment/flink-{role}":
                 limit = pod.containers[0]["resources"]["limits"]["memory"]
                 process = mebibytes(session[f"{role}.memory.process.size"])
                 # Python is beside the JVM, whose size Flink adds up to the last megabyte.
-                assert int(limit.removesuffix("Mi")) >= process + 300
+                assert int(limit.removesuffix("Gi")) * 1024 >= process + 300
+                # What was measured for compose holds here, too.
+                assert limit == compose[f"flink-{role}"]["mem_limit"].replace("g", "Gi")
+                compared += 1
+    assert compared == 2
 
 
 def test_policies_allow_the_ports_that_flink_is_told(rendered: Rendered) -> None:

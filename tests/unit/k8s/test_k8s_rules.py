@@ -1,4 +1,4 @@
-"""The rules of tools/k8s/rules.py: every overlay keeps them, and each of them can be broken."""
+"""The rules of tools/k8s/rules: every overlay keeps them, and each of them can be broken."""
 
 import copy
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import yaml
 
 from tools.k8s.manifests import OVERLAYS, Manifest
 from tools.k8s.rules import RULES, Rule
+from tools.stack.layout import ROOT
 
 Rendered = Callable[[str], list[Manifest]]
 GONE: Final = object()
@@ -44,6 +45,10 @@ def test_a_broken_manifest_is_noticed(rendered: Rendered, broken: list[Any]) -> 
 
 def test_each_rule_is_broken_once() -> None:
     assert {it[0] for it in BROKEN} == set(BY_NAME)
+
+
+def test_the_docs_count_them() -> None:
+    assert f" {len(RULES)} rules of our own" in (ROOT / "docs" / "kubernetes.md").read_text()
 
 
 def put(it: Manifest, path: str, value: object) -> None:

@@ -50,3 +50,13 @@ def test_a_dearer_part_makes_its_row_larger_and_no_other() -> None:
     plain, dear = size(100_000, 10_000_000), size(100_000, 10_000_000, Costs(hash_s=0.062))
     assert dear.hash_cores == 2 * plain.hash_cores
     assert dear.parallelism == plain.parallelism
+
+
+@pytest.mark.parametrize("rate", ["-5", "0", "1.5", "abc"])
+def test_rate_that_is_no_number_above_zero_is_refused(
+    rate: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scaling", f"--rate={rate}"])
+    with pytest.raises(SystemExit):
+        scaling.main()
+    assert f"{rate} is no whole number above 0" in capsys.readouterr().err
