@@ -24,7 +24,7 @@ def test_what_is_tuned_for_the_local_stack_is_tuned_here_too() -> None:
     here = yaml.safe_load((REPOSITORY / "deploy" / "flink" / "config.yaml").read_text())
     common = {name: value for name, value in here.items() if not name.startswith(_OWN)}
     wanted = {name: value for name, value in local.items() if not name.startswith(_OWN)}
-    assert common == {"pipeline.max-parallelism": 128, **wanted}
+    assert common == wanted
 
 
 def test_one_slot_a_taskmanager() -> None:
