@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,8 +40,11 @@ def test_ticks_become_one_heartbeat_a_second_and_no_events(
     tmp_path: Path, redis_server: RedisServer, held: redis.Redis
 ) -> None:
     held.config_resetstat()
+    began = time.monotonic()
 
     events = _run(tmp_path, redis_server.url("detector"), ["tick"] * 100)
+
+    most = time.monotonic() - began + 1
 
     seconds, _ = held.time()  # type: ignore[misc]
     state = held.hgetall(BLOCK_STATE)
@@ -49,7 +53,7 @@ def test_ticks_become_one_heartbeat_a_second_and_no_events(
     assert int(state["complete_at"]) > int(state["heartbeat"])
     calls = held.info("commandstats")
     assert isinstance(calls, dict)
-    assert 1 <= calls["cmdstat_evalsha"]["calls"] <= 5
+    assert 1 <= calls["cmdstat_evalsha"]["calls"] <= min(most, 50)
     assert events == []
 
 
