@@ -32,6 +32,7 @@ _NO_SLOT_IN_WORDS: Final = (
 )
 _ALREADY_RUNS: Final = "already runs"
 _POLL_S: Final = 0.1
+_REMEMBERED_S: Final = 3.5
 _JARS_KEPT: Final = 3
 _UPLOADED: Final = re.compile(rf"[0-9a-f-]{{36}}_{JOB_NAME}\.jar")
 
@@ -258,10 +259,20 @@ def remembered_snapshot(flink: FlinkRest) -> str | None:
     """Where the last job of the name left off, of those that this JobManager remembers."""
     ended = [job for job in flink.jobs() if job["name"] == JOB_NAME]
     for job in sorted(ended, key=lambda job: -int(job["start-time"])):
+        wait_for_what_it_left(job)
         snapshot = left_off(flink, job["jid"])
         if snapshot is not None:
             return snapshot
     return None
+
+
+def wait_for_what_it_left(job: dict[str, Any]) -> None:
+    """Until Flink tells of a job that has just ended the snapshot with which it did.
+
+    It answers from memory that is as old as `web.refresh-interval`, 3 s by default.
+    """
+    ended_ago_s = time.time() - int(job.get("end-time", -1)) / 1_000
+    time.sleep(min(max(_REMEMBERED_S - ended_ago_s, 0.0), _REMEMBERED_S))
 
 
 def left_off(flink: FlinkRest, job_id: str) -> str | None:

@@ -24,6 +24,7 @@ _ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED", "SUSPENDED"})
 _REST_TIMEOUT_S: Final = 10.0
 _SLOT_WITHIN_S: Final = 3.0
 _LOOK_EVERY_S: Final = 0.2
+_REMEMBERED_S: Final = 3.5
 _SAVEPOINT_EVERY_S: Final = 0.05
 _SAVEPOINT_WITHIN_S: Final = 300.0
 """Whoever submits waits twice as long (flink_control), and submissions wait for each other."""
@@ -197,6 +198,9 @@ def _newest_snapshot(flink: Mapping[str, str], job_name: str) -> str | None:
     try:
         known = [job for job in _call(f"{url}/jobs/overview")["jobs"] if job["name"] == job_name]
         for job in sorted(known, key=lambda job: -int(job["start-time"])):
+            # Flink answers from memory of the last 3 s: one that has just ended has left more.
+            ended_ago_s = time.time() - int(job["end-time"]) / 1_000
+            time.sleep(min(max(_REMEMBERED_S - ended_ago_s, 0.0), _REMEMBERED_S))
             latest = _call(f"{url}/jobs/{job['jid']}/checkpoints")["latest"]
             left = [it for it in (latest["completed"], latest["savepoint"]) if it is not None]
             newest = max(left, key=lambda it: int(it["trigger_timestamp"]), default=None)

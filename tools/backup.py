@@ -106,10 +106,10 @@ def make(stack: Stack, folder: Path) -> None:
 
 def restore(folder: Path, state_dir: Path, ports: Ports) -> Stack:
     """A stack of a copy, in a folder that is not there yet; `make up` starts it."""
-    if not (folder / "secrets.json").is_file():
-        raise BackupError(f"{folder} holds no backup: make backup TO=folder writes one")
     if state_dir.exists():
         raise BackupError(f"{state_dir} is there already: choose another folder")
+    if not (folder / "secrets.json").is_file():
+        raise BackupError(f"{folder} holds no backup: make backup TO=folder writes one")
     # The stack that is copied may run: with the same passwords it would be the one written to.
     for name in ("postgres", "kafka"):
         holder = processes.holder_of(getattr(ports, name))

@@ -32,6 +32,7 @@ BEGINNING = 1_795_500_000_000
 @pytest.fixture
 def held(redis_server: RedisServer) -> Iterator[redis.Redis]:
     with redis_server.admin() as admin:
+        admin.flushall()  # what tests before have left would be gone on from
         yield admin
         admin.flushall()
 
