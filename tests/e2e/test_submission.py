@@ -20,6 +20,8 @@ from flink_control.jar import WrongJarError, with_settings
 from flink_control.keeper import Keeper
 from flink_control.rest import FlinkError, FlinkRest
 from flink_control.snapshots import Snapshots
+from login_api.topics import admin_of
+from login_blocking.kafka_access import KafkaAccess
 from tests.support.services import free_port
 from tests.support.waiting import eventually
 from tools.stack import job, topics
@@ -50,6 +52,15 @@ def stopped(stack: Stack, flink: FlinkRest) -> Iterator[str]:
     assert savepoint is not None
     yield savepoint
     job.ensure(stack)
+
+
+@pytest.fixture
+def read_before(stack: Stack, flink: FlinkRest) -> None:
+    """Kafka knows how far the job has read."""
+    guess = {"user": f"guessed-{secrets.token_hex(4)}", "pass": "wrong"}
+    requests.post(f"{stack.login_url}/login", json=guess, timeout=10)
+    with admin_of(KafkaAccess(stack.kafka_bootstrap)) as admin:
+        eventually(lambda: admin.list_group_offsets({job.JOB_NAME: None})[job.JOB_NAME])
 
 
 @pytest.fixture
@@ -241,7 +252,7 @@ def test_wrong_savepoint_path_is_refused(flink: FlinkRest, stopped: str) -> None
 
 
 def test_job_that_would_begin_without_its_state_is_refused_unless_that_is_wanted(
-    stack: Stack, flink: FlinkRest, stopped: str, tmp_path: Path
+    stack: Stack, flink: FlinkRest, read_before: None, stopped: str, tmp_path: Path
 ) -> None:
     with pytest.raises(FlinkError, match=rf"without the state it left.*newest is {stopped}\."):
         flink.submit(job.JAR)
