@@ -199,7 +199,7 @@ def _newest_snapshot(flink: Mapping[str, str], job_name: str) -> str | None:
         known = [job for job in _call(f"{url}/jobs/overview")["jobs"] if job["name"] == job_name]
         for job in sorted(known, key=lambda job: -int(job["start-time"])):
             # Flink answers from memory of the last 3 s: one that has just ended has left more.
-            ended_ago_s = time.time() - int(job["end-time"]) / 1_000
+            ended_ago_s = time.time() - int(job.get("end-time", -1)) / 1_000
             time.sleep(min(max(_REMEMBERED_S - ended_ago_s, 0.0), _REMEMBERED_S))
             latest = _call(f"{url}/jobs/{job['jid']}/checkpoints")["latest"]
             left = [it for it in (latest["completed"], latest["savepoint"]) if it is not None]

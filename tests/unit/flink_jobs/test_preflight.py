@@ -35,6 +35,9 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    def time(self) -> float:
+        return 1_795_500_000.0 + self.monotonic()
+
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
