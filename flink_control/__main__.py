@@ -25,8 +25,8 @@ _STATUS_TIMEOUT_S: Final = 4.0
 def main() -> int:
     """Runs the command line; its exit status."""
     arguments = _parser().parse_args()
-    flink = FlinkRest(arguments.flink)
     try:
+        flink = FlinkRest(arguments.flink)
         match arguments.command:
             case "submit":
                 return _submit(flink, arguments)

@@ -259,14 +259,14 @@ def remembered_snapshot(flink: FlinkRest) -> str | None:
     """Where the last job of the name left off, of those that this JobManager remembers."""
     ended = [job for job in flink.jobs() if job["name"] == JOB_NAME]
     for job in sorted(ended, key=lambda job: -int(job["start-time"])):
-        wait_for_what_it_left(job)
+        _wait_for_what_it_left(job)
         snapshot = left_off(flink, job["jid"])
         if snapshot is not None:
             return snapshot
     return None
 
 
-def wait_for_what_it_left(job: dict[str, Any]) -> None:
+def _wait_for_what_it_left(job: dict[str, Any]) -> None:
     """Until Flink tells of a job that has just ended the snapshot with which it did.
 
     It answers from memory that is as old as `web.refresh-interval`, 3 s by default.

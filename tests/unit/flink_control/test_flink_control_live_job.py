@@ -364,6 +364,17 @@ def test_submission_waits_for_a_slot_but_not_for_the_one_that_the_job_has_taken(
     assert capsys.readouterr().out == "job old already runs\n"
 
 
+def test_address_without_http_is_told_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["flink_control", "status", "--flink", "127.0.0.1:8081"])
+
+    assert command_line.main() == 1
+
+    told = capsys.readouterr().err
+    assert told == "127.0.0.1:8081 is no address of a JobManager: http://host:8081\n"
+
+
 def test_submission_that_did_not_start_is_noted_for_the_keeper(
     jar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
