@@ -5,7 +5,6 @@ SCREENSHOTS=1 makes the pictures of docs/flink-ui anew.
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import requests
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from flink_control.rest import FlinkRest
+from tests.support.attackers import block_somebody
 from tests.support.waiting import eventually
 from tools import demo
 from tools.stack import job
@@ -94,15 +94,6 @@ def refusal(page: Page, form: Locator) -> Locator:
     shown = page.locator(".ant-notification-notice")
     expect(shown).to_be_visible(timeout=_SUBMITTED_WITHIN_MS)
     return shown
-
-
-def block_somebody(stack: Stack, held: redis.Redis) -> str:
-    user = f"clicked-{secrets.token_hex(4)}"
-    for _ in range(5):
-        body = {"user": user, "pass": "wrong password"}
-        requests.post(f"{stack.login_url}/login", json=body, timeout=10)
-    eventually(lambda: held.zscore("blocked:users", user) is not None)
-    return user
 
 
 def test_uploaded_jar_is_submitted_by_clicks_and_blocks_an_attacker(

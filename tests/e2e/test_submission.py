@@ -22,6 +22,7 @@ from flink_control.rest import FlinkError, FlinkRest
 from flink_control.snapshots import Snapshots
 from login_api.topics import admin_of
 from login_blocking.kafka_access import KafkaAccess
+from tests.support.attackers import block_somebody
 from tests.support.services import free_port
 from tests.support.waiting import eventually
 from tools.stack import job, topics
@@ -85,15 +86,6 @@ def other_job(events_topic: str, **settings: object) -> dict[str, Any]:
 
 def jar(folder: Path, settings: dict[str, Any]) -> Path:
     return with_settings(job.JAR, folder / "block-detector.jar", settings)
-
-
-def block_somebody(stack: Stack, held: redis.Redis) -> str:
-    user = f"kept-{secrets.token_hex(4)}"
-    for _ in range(5):
-        body = {"user": user, "pass": "wrong password"}
-        requests.post(f"{stack.login_url}/login", json=body, timeout=10)
-    eventually(lambda: held.zscore("blocked:users", user) is not None)
-    return user
 
 
 def test_live_job_is_submitted_once(stack: Stack, flink: FlinkRest) -> None:
