@@ -66,43 +66,28 @@ def _submit(flink: FlinkRest, arguments: argparse.Namespace) -> int:
         time.sleep(0.5)
     policy = None if arguments.policy is None else arguments.policy.read_text(encoding="utf-8")
     kept = None if arguments.checkpoints is None else _snapshots(arguments.checkpoints)
-    begin_from = None
-    if not arguments.fresh:
-        begin_from = arguments.from_ or live_job.remembered_snapshot(flink)
-        if begin_from is None and kept is not None:
-            begin_from = kept.newest()
-
-    def submit() -> live_job.Submitted:
-        return live_job.submit(
-            flink, arguments.jar, policy_text=policy, snapshot=begin_from, fresh=arguments.fresh
-        )
-
-    submitted = _started(submit, kept, deadline)
-    if kept is not None and arguments.fresh and submitted.fresh:
-        kept.remember_fresh_start(submitted.job_id)
-    elif kept is not None:
-        kept.remember(submitted.job_id, submitted.snapshot)
+    while True:
+        try:
+            submitted = live_job.submit(
+                flink,
+                arguments.jar,
+                policy_text=policy,
+                snapshot=arguments.from_,
+                fresh=arguments.fresh,
+                kept=kept,
+            )
+            break
+        except live_job.NotStartedError as error:
+            if time.monotonic() >= deadline:
+                raise
+            # Where all parts have just started at once, a TaskManager may be given up as lost.
+            print(f"{error}; once more", flush=True)
     if not submitted.fresh:
         unused = " (upgrade gives it another policy or jar)" if policy or arguments.from_ else ""
         print(f"job {submitted.job_id} already runs{unused}")
     else:
         print(f"job {submitted.job_id} runs, from {submitted.snapshot or 'no earlier state'}")
     return 0
-
-
-def _started(
-    submit: Callable[[], live_job.Submitted], kept: Snapshots | None, deadline: float
-) -> live_job.Submitted:
-    while True:
-        try:
-            return submit()
-        except live_job.NotStartedError as error:
-            if kept is not None:  # else a keeper would take it for one that a person has ended
-                kept.remember_failure(error.job_id)
-            if time.monotonic() >= deadline:
-                raise
-            # Where all parts have just started at once, a TaskManager may be given up as lost.
-            print(f"{error}; once more", flush=True)
 
 
 def _can_begin(flink: FlinkRest) -> bool:

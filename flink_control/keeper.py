@@ -51,18 +51,12 @@ class Keeper:
             return f"job {ended}; it is not started again: submit it"
         if self._flink.slots()[0] == 0:
             return "no job runs, and no slot is free: is the TaskManager up?"
-        snapshot = live_job.remembered_snapshot(self._flink) or self._snapshots.newest()
         policy = None if self._policy_file is None else self._policy_file.read_text("utf-8")
-        try:
-            submitted = live_job.submit(
-                self._flink, self._jar, policy_text=policy, snapshot=snapshot, say=self._say
-            )
-        except live_job.NotStartedError as error:
-            self._snapshots.remember_failure(error.job_id)
-            raise
+        submitted = live_job.submit(
+            self._flink, self._jar, policy_text=policy, kept=self._snapshots, say=self._say
+        )
         if not submitted.fresh:
             return f"job {submitted.job_id} runs"
-        self._snapshots.remember(submitted.job_id, submitted.snapshot)
         return f"job {submitted.job_id} started from {submitted.snapshot or 'no earlier state'}"
 
     def _ended_by_a_person(self) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from flink_control.jar import check_jar, with_settings
 from flink_control.rest import ENDED, FlinkError, FlinkRest, root_cause
+from flink_control.snapshots import Snapshots
 
 JOB_NAME: Final = "block-detector"
 POLICY_PARAMETER: Final = "detector.policy"
@@ -102,18 +103,22 @@ def submit(
     policy_text: str | None = None,
     snapshot: str | None = None,
     fresh: bool = False,
+    kept: Snapshots | None = None,
     say: Say = print,
 ) -> Submitted:
     """Starts the live job unless it runs; returns when each of its tasks does.
 
     Without `snapshot` it begins with the newest that this JobManager knows of an earlier job of
-    the name; `fresh`: with none. A job that cannot start is not left behind.
+    the name, and if it knows none, with the newest in `kept`; `fresh`: with none. A job that
+    cannot start is not left behind. What became of it is noted in `kept`.
     """
     check_jar(jar)
     running = only(flink)
     if running is not None:
-        return Submitted(running, None, fresh=False)
-    begin_from = None if fresh else snapshot or remembered_snapshot(flink)
+        return _runs_already(running, kept)
+    begin_from = None
+    if not fresh:
+        begin_from = snapshot or remembered_snapshot(flink) or (kept.newest() if kept else None)
     jar_id = upload(flink, jar, policy_text)
     try:
         job_id = flink.run_jar(jar_id, begin_from, {FRESH: "true"} if fresh else None)
@@ -123,10 +128,22 @@ def submit(
             flink.delete_jar(jar_id)
         # Another one has submitted it since the look above, and that was wanted.
         if _ALREADY_RUNS in str(error) and (other := only(flink)) is not None:
-            return Submitted(other, None, fresh=False)
+            return _runs_already(other, kept)
+        if kept is not None and isinstance(error, NotStartedError):
+            kept.remember_failure(error.job_id)  # else it looks like one that a person has ended
         raise
+    if kept is not None and fresh:
+        kept.remember_fresh_start(job_id)
+    elif kept is not None:
+        kept.remember(job_id, begin_from)
     forget_old_jars(flink, say)
     return Submitted(job_id, begin_from, fresh=True)
+
+
+def _runs_already(job_id: str, kept: Snapshots | None) -> Submitted:
+    if kept is not None:
+        kept.remember(job_id, None)
+    return Submitted(job_id, None, fresh=False)
 
 
 def upgrade(

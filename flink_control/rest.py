@@ -1,6 +1,7 @@
 """The REST calls of Flink's web UI: upload a jar, run it without arguments, stop a job."""
 
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,8 @@ import requests
 ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED", "SUSPENDED"})
 _RUN_TIMEOUT_S: Final = 120.0
 _ANSWERS_ARE_KEPT_S: Final = 10.0
+_READ_TRIES: Final = 3
+_READ_AGAIN_S: Final = 0.2
 _REFUSED: Final = "the job was refused: "
 _CAUSE: Final = "Caused by: "
 
@@ -217,12 +220,13 @@ class FlinkRest:
         timeout_s: float | None = None,
         **arguments: Any,  # noqa: ANN401 — handed to requests
     ) -> dict[str, Any]:
-        try:
-            response = requests.request(
-                method, self.url + path, timeout=timeout_s or self._timeout_s, **arguments
-            )
-        except requests.RequestException as error:
-            raise FlinkError(f"Flink does not answer at {self.url}: {error}") from error
+        response = self._answer(method, path, timeout_s, arguments)
+        # Of two who read a job's checkpoints at once, Flink fails one at times (FLINK-33588).
+        for _ in range(1, _READ_TRIES):
+            if method != "GET" or response.status_code != HTTPStatus.INTERNAL_SERVER_ERROR:
+                break
+            time.sleep(_READ_AGAIN_S)
+            response = self._answer(method, path, timeout_s, arguments)
         if not response.ok:
             raise FlinkError(_own_words(response), response.status_code)
         try:
@@ -232,6 +236,16 @@ class FlinkRest:
         if not isinstance(document, dict):
             raise FlinkError(_no_flink(self.url + path))
         return _Answer(self.url + path, document)
+
+    def _answer(
+        self, method: str, path: str, timeout_s: float | None, arguments: dict[str, Any]
+    ) -> requests.Response:
+        try:
+            return requests.request(
+                method, self.url + path, timeout=timeout_s or self._timeout_s, **arguments
+            )
+        except requests.RequestException as error:
+            raise FlinkError(f"Flink does not answer at {self.url}: {error}") from error
 
 
 def root_cause(stack_trace: str) -> str:

@@ -22,15 +22,14 @@ def submit(
     stack: Stack, policy_text: str, *, snapshot: str | None = None, fresh: bool = False
 ) -> live_job.Submitted:
     """The live job unless it runs, from that snapshot or its newest; `fresh`: from none."""
-    flink, kept = FlinkRest(stack.flink_url), snapshots(stack)
-    if snapshot is None and not fresh:
-        snapshot = live_job.remembered_snapshot(flink) or kept.newest()
-    submitted = live_job.submit(flink, JAR, policy_text=policy_text, snapshot=snapshot, fresh=fresh)
-    if fresh and submitted.fresh:
-        kept.remember_fresh_start(submitted.job_id)
-    else:
-        kept.remember(submitted.job_id, submitted.snapshot)
-    return submitted
+    return live_job.submit(
+        FlinkRest(stack.flink_url),
+        JAR,
+        policy_text=policy_text,
+        snapshot=snapshot,
+        fresh=fresh,
+        kept=snapshots(stack),
+    )
 
 
 def upgrade(stack: Stack, policy_text: str) -> float:

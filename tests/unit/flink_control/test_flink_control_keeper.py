@@ -200,8 +200,7 @@ def test_fresh_start_takes_no_state_and_leaves_none_of_before_in_the_record(
     flink.states["older"], flink.completed["older"] = "FAILED", "file:///chk-7"
     kept.remember("older", "file:///chk-7")
 
-    submitted = live_job.submit(flink, tmp_path / "block-detector.jar", fresh=True)
-    kept.remember_fresh_start(submitted.job_id)
+    submitted = live_job.submit(flink, tmp_path / "block-detector.jar", fresh=True, kept=kept)
     keeper.look()
 
     assert flink.began_from == {submitted.job_id: None}
@@ -219,6 +218,19 @@ def test_job_that_did_not_start_is_tried_again(flink: FakeFlink, keeper: Keeper)
     keeper.look()
 
     assert flink.alive(NAME) == ["job3"]
+
+
+def test_job_that_somebody_submitted_and_that_did_not_start_is_tried_again(
+    flink: FakeFlink, keeper: Keeper, kept: Snapshots, tmp_path: Path
+) -> None:
+    flink.starts = False
+    with pytest.raises(live_job.NotStartedError, match="the job is FAILED: why"):
+        live_job.submit(flink, tmp_path / "block-detector.jar", kept=kept)
+
+    flink.starts = True
+    keeper.look()
+
+    assert flink.alive(NAME) == ["job2"]
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "RESTARTING", "CANCELLING", "CREATED"])

@@ -375,24 +375,6 @@ def test_address_without_http_is_told_and_no_traceback(
     assert told == "127.0.0.1:8081 is no address of a JobManager: http://host:8081\n"
 
 
-def test_submission_that_did_not_start_is_noted_for_the_keeper(
-    jar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def not_started(*_: object, **__: object) -> None:
-        raise live_job.NotStartedError("no slot", "new")
-
-    monkeypatch.setattr(command_line, "FlinkRest", lambda _: Silent(None))
-    monkeypatch.setattr(live_job, "remembered_snapshot", lambda _: None)
-    monkeypatch.setattr(live_job, "submit", not_started)
-    arguments = ["submit", "--jar", str(jar), "--checkpoints", str(tmp_path)]
-    monkeypatch.setattr("sys.argv", ["flink_control", *arguments])
-
-    assert command_line.main() == 1
-
-    assert capsys.readouterr().err == "no slot\n"
-    assert Snapshots(tmp_path, tmp_path / "last-job.json").did_not_start("new")
-
-
 def test_submission_that_may_wait_tries_again_what_did_not_start(
     jar: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -411,7 +393,6 @@ def test_submission_that_may_wait_tries_again_what_did_not_start(
 
     monkeypatch.setattr(command_line, "FlinkRest", lambda _: Silent(None))
     monkeypatch.setattr(command_line, "_can_begin", lambda _: True)
-    monkeypatch.setattr(live_job, "remembered_snapshot", lambda _: None)
     monkeypatch.setattr(live_job, "submit", submit)
     arguments = ["flink_control", "submit", "--jar", str(jar), "--wait", "3600"]
     monkeypatch.setattr("sys.argv", arguments)
