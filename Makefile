@@ -76,7 +76,7 @@ bench-outage: setup ## Kafka stopped for a while under logins: what they take, a
 bench-upgrade: setup ## Another policy under load and back, by REST: what is lost, and the pause: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_upgrade $(OPTIONS)
 
-bench-refusal: setup ## What a refused login costs, against the same server that answers a constant: [OPTIONS=…]
+bench-refusal: setup ## What a refused login costs, and an accepted one beside its hash, against a constant answer: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_refusal $(OPTIONS)
 
 bench-logins: setup ## Accepted logins against bare hashes, equal time for unknown users, Redis frozen: [OPTIONS=…]

@@ -38,9 +38,9 @@ class Costs:
     """Bytes of a checkpoint, likewise; RocksDB on disk takes less."""
     hash_s: float = 0.031
     """Core seconds of one password, argon2id with OWASP's minimum."""
-    login_us: int = 1_000
+    login_us: int = 1_600
     """Core microseconds of a login beside its hash: HTTP, guard, Kafka, Postgres."""
-    refused_us: int = 500
+    refused_us: int = 300
     """Core microseconds of a refused login."""
     answer_us: int = 360
     """Core microseconds of a single check by the Blocked API."""
@@ -94,6 +94,8 @@ class Size:
     hash_cores: int
     login_cores: int
     login_replicas: int
+    refusal_cores: int
+    blocked_replicas: int
     redis_cells: int
     redis_gb: float
     kafka_tb: float
@@ -146,6 +148,8 @@ def size(rate: int, accounts: int, costs: Costs = COSTS) -> Size:
         hash_cores=hash_cores,
         login_cores=login_cores,
         login_replicas=max(2, math.ceil((hash_cores + login_cores) / 8)),
+        refusal_cores=math.ceil(rate * costs.refused_us / 1e6),
+        blocked_replicas=max(2, math.ceil(rate * costs.answer_us / 1e6 / 2)),
         redis_cells=math.ceil(rate * costs.redis_us / 1e6 / 0.6),
         redis_gb=2 * redis_bytes / _GB,
         kafka_tb=log / 1e12,
@@ -177,6 +181,12 @@ def table(sizes: list[Size]) -> str:
         "cores for hashes, if every attempt is checked": [f"{it.hash_cores:,}" for it in sizes],
         "cores for the rest of the Login API": [f"{it.login_cores:,}" for it in sizes],
         "Login API replicas of 8 cores": [f"{it.login_replicas:,}" for it in sizes],
+        "Login API cores, if every attempt is of somebody blocked": [
+            f"{it.refusal_cores:,}" for it in sizes
+        ],
+        "Blocked API replicas of 2 cores, if it is asked about each attempt": [
+            f"{it.blocked_replicas:,}" for it in sizes
+        ],
         "Redis primaries (60 % busy)": [f"{it.redis_cells}" for it in sizes],
         "Redis memory, `maxmemory` of all": [f"{it.redis_gb:,.1f} GB" for it in sizes],
         "live blocks in a bad hour": [f"{it.blocks:,}" for it in sizes],
