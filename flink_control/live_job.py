@@ -18,6 +18,7 @@ JOB_NAME: Final = "block-detector"
 POLICY_PARAMETER: Final = "detector.policy"
 REPLACES: Final = "detector.replaces"
 FRESH: Final = "detector.fresh"
+BEGINS_FROM: Final = "detector.begins-from"
 JAR_PARAMETER: Final = "detector.jar"
 NONE_RUNS: Final = f"no job named {JOB_NAME} runs"
 
@@ -115,7 +116,7 @@ def submit(
     check_jar(jar)
     running = only(flink)
     if running is not None:
-        return _runs_already(running, kept)
+        return _runs_already(running, kept, say)
     begin_from = None
     if not fresh:
         begin_from = snapshot or remembered_snapshot(flink) or (kept.newest() if kept else None)
@@ -128,22 +129,31 @@ def submit(
             flink.delete_jar(jar_id)
         # Another one has submitted it since the look above, and that was wanted.
         if _ALREADY_RUNS in str(error) and (other := only(flink)) is not None:
-            return _runs_already(other, kept)
+            return _runs_already(other, kept, say)
         if kept is not None and isinstance(error, NotStartedError):
-            kept.remember_failure(error.job_id)  # else it looks like one that a person has ended
+            # Else it looks like one that a person has ended.
+            _note(say, kept.remember_failure, error.job_id)
         raise
     if kept is not None and fresh:
-        kept.remember_fresh_start(job_id)
+        _note(say, kept.remember_fresh_start, job_id)
     elif kept is not None:
-        kept.remember(job_id, begin_from)
+        _note(say, kept.remember, job_id, begin_from)
     forget_old_jars(flink, say)
     return Submitted(job_id, begin_from, fresh=True)
 
 
-def _runs_already(job_id: str, kept: Snapshots | None) -> Submitted:
+def _runs_already(job_id: str, kept: Snapshots | None, say: Say) -> Submitted:
     if kept is not None:
-        kept.remember(job_id, None)
+        _note(say, kept.remember, job_id, None)
     return Submitted(job_id, None, fresh=False)
+
+
+def _note(say: Say, note: Callable[..., None], *what: str | None) -> None:
+    """What was done counts without."""
+    try:
+        note(*what)
+    except OSError as error:
+        say(f"not noted for a later start: {error}")
 
 
 def upgrade(
@@ -278,9 +288,15 @@ def remembered_snapshot(flink: FlinkRest) -> str | None:
     for job in sorted(ended, key=lambda job: -int(job["start-time"])):
         _wait_for_what_it_left(job)
         snapshot = left_off(flink, job["jid"])
-        if snapshot is not None:
+        if snapshot is not None and not _lost_its_state(flink, job["jid"]):
             return snapshot
     return None
+
+
+def _lost_its_state(flink: FlinkRest, job_id: str) -> bool:
+    """Whether a job has begun without the state that it was given: then what it left is not it."""
+    given = flink.parameters(job_id).get(BEGINS_FROM)
+    return bool(given) and flink.restored_from(job_id) is None
 
 
 def _wait_for_what_it_left(job: dict[str, Any]) -> None:

@@ -221,7 +221,8 @@ class FlinkRest:
         **arguments: Any,  # noqa: ANN401 — handed to requests
     ) -> dict[str, Any]:
         response = self._answer(method, path, timeout_s, arguments)
-        # Of two who read a job's checkpoints at once, Flink fails one at times (FLINK-33588).
+        # Flink 2.2 makes percentiles of checkpoints lazily and without a lock: of two who read
+        # those of a job at the same moment it may fail one.
         for _ in range(1, _READ_TRIES):
             if method != "GET" or response.status_code != HTTPStatus.INTERNAL_SERVER_ERROR:
                 break

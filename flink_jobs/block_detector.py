@@ -30,6 +30,10 @@ _REPLACES: Final = "detector.replaces"
 """In a submission's configuration: the job that is to be stopped for this one."""
 _FRESH: Final = "detector.fresh"
 """In a submission's configuration: that it may begin without the state of the job before."""
+_JAR: Final = "detector.jar"
+"""In the job's own configuration: the id of the jar that it came from."""
+_BEGINS_FROM: Final = "detector.begins-from"
+"""In the job's own configuration: the snapshot, or the job in whose place it comes; else empty."""
 _POLICY: Final = "detector.policy"
 """In a submission's configuration: a policy that wins over the settings'. In the job's own: the one
 in force."""
@@ -84,7 +88,7 @@ def _execute_in_place_of(
     """What `execute` does, with the other job's state, taken at the last moment."""
     graph = environment._generate_stream_graph(clear_transformations=True, job_name=job_name)  # noqa: SLF001 — no other way in
     taken = Configuration()
-    taken.set_string("execution.state-recovery.path", preflight.take_over(environment, replaced))
+    taken.set_string(preflight.SNAPSHOT, preflight.take_over(environment, replaced))
     taken.set_string("execution.state-recovery.ignore-unclaimed-state", "true")
     # Into the configuration, not into the graph: there Flink writes over it from here.
     environment.configure(taken)
@@ -94,10 +98,16 @@ def _execute_in_place_of(
 def _tell(
     environment: StreamExecutionEnvironment, policy_text: str, submitted_with: dict[str, str]
 ) -> None:
-    """Shows in the web UI and by REST what an upgrade needs to bring this very job back."""
+    """Shows in the web UI and by REST what an upgrade needs to bring this very job back.
+
+    And what state it was given: whoever begins with what it leaves must know that it had it.
+    """
     # A list in YAML, of one: ['file:/…/flink-web-upload/<id of the jar in REST>']
     jar = submitted_with.get("pipeline.jars", "").rpartition("/")[2].rstrip("]'")
-    environment.get_config().set_global_job_parameters({_POLICY: policy_text, "detector.jar": jar})
+    begins_from = submitted_with.get(_REPLACES) or submitted_with.get(preflight.SNAPSHOT) or ""
+    environment.get_config().set_global_job_parameters(
+        {_POLICY: policy_text, _JAR: jar, _BEGINS_FROM: begins_from}
+    )
 
 
 def _redis(settings: Settings) -> RedisTarget | None:

@@ -33,7 +33,7 @@ _SAVEPOINT_WITHIN_S: Final = 300.0
 """Whoever submits waits twice as long (flink_control), and submissions wait for each other."""
 # Past the proxy that a JobManager's environment may name: it asks itself.
 _DIRECTLY: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_SNAPSHOT: Final = "execution.state-recovery.path"
+SNAPSHOT: Final = "execution.state-recovery.path"
 _PLANNING: Final = "StreamPlanEnvironment"
 _SUBMITTING: Final = "StreamContextEnvironment"
 
@@ -92,7 +92,7 @@ def check(
             _check_slots(flink, environment.get_parallelism())
     if _kind(environment) in (_SUBMITTING, _PLANNING):
         read_before = kafka_check.check(settings)
-        begins_anew = replaced is None and not flink.get(_SNAPSHOT)
+        begins_anew = replaced is None and not flink.get(SNAPSHOT)
         if _kind(environment) == _SUBMITTING and read_before and begins_anew and not fresh:
             raise RefusedError(_without_state(flink, settings))
 
@@ -242,7 +242,8 @@ def _answer(request: urllib.request.Request, tries: int) -> Any:  # noqa: ANN401
         with _DIRECTLY.open(request, timeout=_REST_TIMEOUT_S) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        # Of two who read a job's checkpoints at once, Flink fails one at times (FLINK-33588).
+        # Flink 2.2 makes percentiles of checkpoints lazily and without a lock: of two who read
+        # those of a job at the same moment it may fail one.
         if error.code != HTTPStatus.INTERNAL_SERVER_ERROR or tries == 1:
             raise
     time.sleep(_LOOK_EVERY_S)

@@ -11,7 +11,7 @@ from tools.stack import layout
 from tools.stack.layout import ROOT, Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not longer: two JVMs and a broker slow down all that comes after
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     state_dir = tmp_path_factory.mktemp("stack")
     command = [sys.executable, "-m", "tools.stack", "--state-dir", str(state_dir)]

@@ -204,5 +204,5 @@ def test_jar_of_another_program_is_refused_and_the_cluster_lives(
     # answer only (test_submission.py). That the row has no entry class tells it before.
     expect(shown).to_contain_text("Internal server error.")
     expect(page.get_by_role("row", name="block-detector.jar").first).not_to_contain_text("Launcher")
-    assert job.health(stack)[0]
+    eventually(lambda: job.health(stack)[0])
     _forget_jars(flink)

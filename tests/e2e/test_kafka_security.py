@@ -22,6 +22,7 @@ from tests.support.secured_kafka import ADMIN, Right, SecuredKafka
 from tests.support.secured_stack import SecuredStack, running_secured_stack
 from tests.support.services import REPOSITORY
 from tests.support.waiting import eventually
+from tests.support.written_files import written_files
 from tools.stack import job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
@@ -188,7 +189,7 @@ def test_a_job_that_kafka_refuses_is_refused_with_the_reason(
         flink.submit(jar)
 
     assert len(flink.jobs()) == len(before)
-    assert job.health(secured.stack)[0]
+    eventually(lambda: job.health(secured.stack)[0])
 
 
 def test_no_right_to_write_is_told_and_nothing_is_lost(secured: SecuredStack) -> None:
@@ -212,7 +213,7 @@ def test_passwords_stand_nowhere(secured: SecuredStack) -> None:
     """Last, so that all of the above had its chance, exceptions with their table options too."""
     secrets = {user: password[-16:] for user, password in secured.kafka.passwords.items()}
     secrets |= asdict(secured.stack.secrets)
-    texts = {str(path): path.read_bytes() for path in output_files(secured)}
+    texts = {str(path): content for path, content in output_files(secured)}
     texts |= {url: requests.get(url, timeout=30).content for url in pages(secured)}
 
     found = {
@@ -229,10 +230,9 @@ def test_passwords_stand_nowhere(secured: SecuredStack) -> None:
     assert any(where.startswith("/") for where in told)
 
 
-def output_files(secured: SecuredStack) -> list[Path]:
-    files = [*secured.logs.rglob("*"), *secured.stack.checkpoints.rglob("*")]
-    files += [secured.stack.data / "flink" / "home" / "log", secured.kafka.log]
-    return [file for file in files if file.is_file()]
+def output_files(secured: SecuredStack) -> Iterator[tuple[Path, bytes]]:
+    flink_log = secured.stack.data / "flink" / "home" / "log"
+    return written_files(secured.logs, secured.stack.checkpoints, flink_log, secured.kafka.log)
 
 
 def pages(secured: SecuredStack) -> list[str]:

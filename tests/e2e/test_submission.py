@@ -40,7 +40,7 @@ WRONG_POLICY = (
 def flink(stack: Stack) -> Iterator[FlinkRest]:
     """On which exactly one job runs, before and after."""
     client = FlinkRest(stack.flink_url)
-    assert job.health(stack)[0]
+    eventually(lambda: job.health(stack)[0])
     yield client
     assert len(client.alive(job.JOB_NAME)) == 1
     eventually(lambda: job.health(stack)[0])
@@ -278,6 +278,7 @@ def test_of_two_who_submit_at_once_both_are_told_that_the_job_runs(
     (alive,) = flink.alive(job.JOB_NAME)
     assert {each.job_id for each in submitted} == {alive}
     assert sorted(each.fresh for each in submitted) == [False, True]
+    assert flink.parameters(alive)[live_job.BEGINS_FROM] == stopped
     live_job.wait_until_running(flink, alive)
 
 

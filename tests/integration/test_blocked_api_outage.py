@@ -61,6 +61,8 @@ class Load:
         if answer.status_code == 503:
             if "Retry-After" not in answer.headers and call != "/readyz":
                 self.oddities.append(f"{call}: 503 without Retry-After")
+        elif answer.status_code == 404 and answer.headers["Block-List-Status"] == "refilling":
+            pass  # not in the list yet, and it is said that blocks may be missing
         elif answer.status_code != 200:
             self.oddities.append(f"{call}: {answer.status_code}")
         elif call == "/blocked":

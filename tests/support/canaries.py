@@ -1,10 +1,10 @@
 """What no run may leave behind in the open: passwords, hashes, tokens and keys."""
 
-from pathlib import Path
 from typing import Final
 
 import requests
 
+from tests.support.written_files import written_files
 from tools.stack.layout import Stack
 
 PASSWORD: Final = "canary-Tr0ub4dor&3"
@@ -42,8 +42,7 @@ def found(stack: Stack) -> list[str]:
     }
     state_dir = stack.state_file.parent
     places = [state_dir / "log", state_dir / "data" / "kafka", state_dir / "data" / "redis"]
-    files = [file for place in places for file in place.rglob("*") if file.is_file()]
-    texts = {str(file): _chunks(file) for file in files}
+    texts = {str(file): _chunks(content) for file, content in written_files(*places)}
     for url in (stack.login_url, stack.blocked_url):
         texts[f"{url}/metrics"] = [requests.get(f"{url}/metrics", timeout=10).content]
     return sorted(
@@ -57,7 +56,7 @@ def found(stack: Stack) -> list[str]:
     )
 
 
-def _chunks(file: Path) -> list[bytes]:
+def _chunks(content: bytes) -> list[bytes]:
     # Each begins with the end of the one before, lest a secret be cut in two.
-    content = file.read_bytes().rstrip(b"\0")  # Kafka makes its index files as long as they may be
+    content = content.rstrip(b"\0")  # Kafka makes its index files as long as they may be
     return [content[at : at + _CHUNK + 256] for at in range(0, len(content) or 1, _CHUNK)]

@@ -5,8 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from tests.support.secured_kafka import SecuredKafka, running_secured_kafka
 from tests.support.services import running_server, wait_until
 from tools.stack import job, layout, prepare
@@ -35,7 +33,6 @@ def running_secured_stack(
     kafka_folder.mkdir()
     stack = layout.create(folder / "stack", Ports.free(), ROOT / "policies" / "default.yaml")
     prepare.prepare(stack)
-    _let_it_be_slow(stack)
     with ExitStack() as running:
         kafka = running.enter_context(running_secured_kafka(kafka_folder))
         make_topics(kafka)
@@ -46,14 +43,6 @@ def running_secured_stack(
                 wait_until_ready()
         job.ensure(stack)
         yield SecuredStack(stack, kafka, logs)
-
-
-def _let_it_be_slow(stack: Stack) -> None:
-    """What fails here must fail for Kafka's reasons, not for a machine that is busy."""
-    file = stack.data / "flink" / "home" / "conf" / "config.yaml"
-    settings = yaml.safe_load(file.read_text())
-    settings["heartbeat.timeout"] = 60_000
-    file.write_text(yaml.safe_dump(settings, width=10_000))
 
 
 def _start(running: ExitStack, part: Part, kafka: SecuredKafka, output: Path) -> Callable[[], None]:

@@ -45,7 +45,7 @@ def upgrade(stack: Stack, policy_text: str) -> float:
 
 def stop(stack: Stack) -> str | None:
     """Stops the live job with a savepoint, which the next start begins from; its path."""
-    flink = FlinkRest(stack.flink_url, timeout_s=3.0)
+    flink = FlinkRest(stack.flink_url)
     job_id = live_job.only(flink)
     if job_id is None:
         return None

@@ -173,9 +173,10 @@ def _flink(stack: Stack) -> dict[str, Any]:
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "200 ms",
         "restart-strategy.exponential-delay.max-backoff": "5 s",
-        # A TaskManager that is gone is noticed in seconds; the defaults take up to a minute.
+        # A TaskManager that is gone is noticed by two missed calls, in seconds; one that is only
+        # slow, on a machine that is busy with other work, must not be given up.
         "heartbeat.interval": 1000,
-        "heartbeat.timeout": 6000,
+        "heartbeat.timeout": 30_000,
         "slot.request.timeout": 120_000,
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,

@@ -21,17 +21,24 @@ class FakeFlink(FlinkRest):
         super().__init__("http://nowhere.invalid")
         self.states: dict[str, str] = {}
         self.began_from: dict[str, str | None] = {}
+        self.given: dict[str, str] = {}
+        """What a job was to begin from, where it tells so."""
         self.completed: dict[str, str] = {}
         self.free_slots = 1
         self.away = False
         self.refusal: str | None = None
         self.configurations: dict[str, dict[str, str]] = {}
+        self.hidden_at_first = False
+        """The jobs, from the next who asks for them: they come a moment later."""
         self.starts = True
         """False: a job that is submitted fails."""
 
     def jobs(self) -> list[dict[str, Any]]:
         if self.away:
             raise FlinkError("Flink does not answer")
+        if self.hidden_at_first:
+            self.hidden_at_first = False
+            return []
         return [
             {"jid": job_id, "name": NAME, "state": state, "start-time": number}
             for number, (job_id, state) in enumerate(self.states.items())
@@ -52,6 +59,9 @@ class FakeFlink(FlinkRest):
 
     def restored_from(self, job_id: str) -> str | None:
         return self.began_from.get(job_id)
+
+    def parameters(self, job_id: str) -> dict[str, str]:
+        return {live_job.BEGINS_FROM: self.given.get(job_id, "")}
 
     def upload(self, jar: Path, name: str | None = None) -> str:
         return f"id_{jar.name}"
@@ -242,6 +252,63 @@ def test_beside_a_job_that_lives_none_is_started(
     keeper.look()
 
     assert flink.began_from == {}
+
+
+def test_job_that_lost_the_state_it_was_given_is_followed_by_one_from_before_it(
+    flink: FakeFlink, keeper: Keeper, kept: Snapshots, tmp_path: Path
+) -> None:
+    """Though it has written a checkpoint: of what it has judged since, and of nothing before."""
+    flink.states["older"], flink.completed["older"] = "FAILED", "file:///chk-7"
+    flink.states["lost"], flink.completed["lost"] = "CANCELED", "file:///chk-1"
+    flink.given["lost"], flink.began_from["lost"] = "file:///chk-7", None
+    kept.remember_failure("lost")
+
+    keeper.look()
+
+    assert flink.began_from["job2"] == "file:///chk-7"
+
+
+def test_snapshot_that_is_named_counts_and_no_other(
+    flink: FakeFlink, kept: Snapshots, keeper: Keeper, tmp_path: Path
+) -> None:
+    keeper.look()
+    flink.states["job1"], flink.completed["job1"] = "FAILED", "file:///chk-7"
+    jar = tmp_path / "block-detector.jar"
+
+    submitted = live_job.submit(flink, jar, snapshot="file:///savepoint-3", kept=kept)
+
+    assert flink.began_from[submitted.job_id] == "file:///savepoint-3"
+    assert kept.newest() == "file:///savepoint-3"
+
+
+def test_who_submits_beside_a_job_that_runs_notes_that_one(
+    flink: FakeFlink, kept: Snapshots, keeper: Keeper, tmp_path: Path
+) -> None:
+    flink.states["by-hand"] = "RUNNING"
+
+    live_job.submit(flink, tmp_path / "block-detector.jar", kept=kept)
+    assert kept.last_job() == "by-hand"
+
+    flink.states.clear()
+    flink.states["winner"] = "RUNNING"
+    flink.refusal = "a job named block-detector already runs (winner)"
+    flink.hidden_at_first = True
+    live_job.submit(flink, tmp_path / "block-detector.jar", kept=kept)
+    assert kept.last_job() == "winner"
+
+
+def test_job_that_cannot_be_noted_runs_all_the_same(
+    flink: FakeFlink, tmp_path: Path, keeper: Keeper
+) -> None:
+    nowhere = Snapshots(tmp_path / "gone", tmp_path / "gone" / "last-job.json")
+    told: list[str] = []
+
+    submitted = live_job.submit(
+        flink, tmp_path / "block-detector.jar", kept=nowhere, say=told.append
+    )
+
+    assert flink.alive(NAME) == [submitted.job_id]
+    assert told[0].startswith("not noted for a later start: [Errno 2]")
 
 
 def test_two_jobs_are_told_and_left_alone(

@@ -376,7 +376,7 @@ def test_address_without_http_is_told_and_no_traceback(
 
 
 def test_submission_that_may_wait_tries_again_what_did_not_start(
-    jar: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    jar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A host whose parts have all just started loses a TaskManager out of sight now and then."""
     outcomes: list[Exception | live_job.Submitted] = [
@@ -385,7 +385,10 @@ def test_submission_that_may_wait_tries_again_what_did_not_start(
     ]
     tries = iter(outcomes)
 
-    def submit(*_: object, **__: object) -> live_job.Submitted:
+    noted_in: list[object] = []
+
+    def submit(*_: object, kept: object, **__: object) -> live_job.Submitted:
+        noted_in.append(kept)
         came = next(tries)
         if isinstance(came, Exception):
             raise came
@@ -395,8 +398,9 @@ def test_submission_that_may_wait_tries_again_what_did_not_start(
     monkeypatch.setattr(command_line, "_can_begin", lambda _: True)
     monkeypatch.setattr(live_job, "submit", submit)
     arguments = ["flink_control", "submit", "--jar", str(jar), "--wait", "3600"]
-    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.setattr("sys.argv", [*arguments, "--checkpoints", str(tmp_path)])
 
     assert command_line.main() == 0
 
     assert capsys.readouterr().out == "lost; once more\njob new runs, from no earlier state\n"
+    assert noted_in == [Snapshots(tmp_path, tmp_path / "last-job.json")] * 2
