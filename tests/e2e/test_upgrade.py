@@ -18,7 +18,7 @@ def test_upgrade_and_roll_back_under_load_lose_no_attempt_and_no_block(stack: St
     assert len(found.rounds) == 2
     assert found.sent == 5 * found.blocks > 1_000
     assert (found.missing, found.early, found.lost) == (0, 0, 0)
-    # The job that goes on tells in whose place it came; whether it has that one's state, Flink does.
+    # The job that goes on tells in whose place it came, and Flink whether it has that one's state.
     flink = FlinkRest(stack.flink_url)
     (alive,) = flink.alive(live_job.JOB_NAME)
     assert re.fullmatch("[0-9a-f]{32}", flink.parameters(alive)[live_job.BEGINS_FROM])
