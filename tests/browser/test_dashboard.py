@@ -6,15 +6,19 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import redis
+import requests
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from login_blocking.subjects import Subject, user_key
 from tests.browser.stub_login_api import StubLoginApi
+from tests.support.block_entries import block
 from tests.support.browser import tab
 from tests.support.detector import Detector, now_ms, running_detector
 from tests.support.running_blocked_api import running_api
 from tests.support.services import RedisServer, running_redis
 from tests.support.waiting import eventually
+from tools import list_servers
 
 pytestmark = [pytest.mark.service, pytest.mark.browser]
 
@@ -100,7 +104,7 @@ def test_the_chart_is_drawn_though_its_library_comes_late(
         held[0].continue_()
         chart = "globalThis.Chart?.getChart(document.querySelector('canvas'))"
         drawn = f"{chart}?.data.datasets.map(one => one.label)"
-        eventually(lambda: page.evaluate(drawn) == ["distributed", "user-failures"], 5)
+        eventually(lambda: page.evaluate(drawn) == ["distributed", "user-failures"], 20)
 
 
 def test_nobody_blocked_is_said(browser: Browser, dashboard: str) -> None:
@@ -220,7 +224,7 @@ def test_a_row_goes_at_its_end_though_nothing_answers(
         page.goto(dashboard)
         expect(rows(page)).to_have_count(1)
         page.route("**/blocked/**", lambda route: route.abort())
-        expect(rows(page)).to_have_count(0, timeout=7_000)
+        expect(rows(page)).to_have_count(0)
         assert 0 <= now_ms() - entry.until < 1_500
 
 
@@ -274,13 +278,26 @@ def _overflow_px(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
+def _fill(redis_server: RedisServer, count: int) -> None:
+    """Blocks as many users for a day, 25 ms after each other, by the detector's own script."""
+    since = now_ms() - 3_000_000
+    with redis.Redis.from_url(redis_server.url("detector")) as writer:
+        for start in range(0, count, 1_000):
+            begun = {number: since + 25 * number for number in range(start, start + 1_000)}
+            changes = [
+                (user(f"user{number:06}"), block(moment, moment + 24 * 3_600_000))
+                for number, moment in begun.items()
+            ]
+            list_servers.apply(writer, changes)
+
+
 @pytest.mark.timeout(300)
 def test_100_000_blocks_are_as_usable_as_ten(
-    browser: Browser, dashboard: str, detector: Detector
+    browser: Browser, dashboard: str, detector: Detector, redis_server: RedisServer
 ) -> None:
-    since = now_ms() - 3_000_000
-    for number in range(100_000):
-        detector.block(user(f"user{number:06}"), since=since + 25 * number, for_ms=24 * 3_600_000)
+    _fill(redis_server, 100_000)
+    last = f"{dashboard}/blocked/users/user099999"
+    eventually(lambda: requests.get(last, timeout=10).status_code == 200)
     with tab(browser, dashboard) as page:
         began = time.monotonic()
         page.goto(dashboard)

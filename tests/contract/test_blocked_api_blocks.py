@@ -388,11 +388,11 @@ def test_a_clock_that_differs_is_no_reason_to_read_the_list_anew(
     writer = RedisBlockWriter(redis_server.url("detector"), SCRIPT)
     for number in range(20):
         subject = Subject("user", f"user{number}")
-        writer.apply(subject, {"failures": block(now, now + (300 if number < 15 else HOUR))})
+        writer.apply(subject, {"failures": block(now, now + (1_500 if number < 15 else HOUR))})
     feed = RedisFeed(url, 450)
     follower = Follower(feed, lambda: time.time_ns() // 1_000_000 - behind_ms)
     follower.follow_once(0)
-    while time.time_ns() // 1_000_000 < now + 310:
+    while time.time_ns() // 1_000_000 < now + 1_510:
         time.sleep(0.01)
     for number in range(15):  # as the detector lifts at the end, by Redis' clock
         writer.apply(Subject("user", f"user{number}"), {})

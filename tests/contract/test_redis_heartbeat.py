@@ -291,7 +291,7 @@ def test_restart_is_noticed_by_the_next_heartbeat(tmp_path: Path) -> None:
 def test_frozen_redis_holds_a_heartbeat_for_one_timeout(
     scripts: Scripts, redis_server: RedisServer
 ) -> None:
-    heartbeat = RedisHeartbeat(redis_server.url("detector"), HEARTBEAT, timeout_s=0.3)
+    heartbeat = RedisHeartbeat(redis_server.url("detector"), HEARTBEAT, timeout_s=1)
     heartbeat.beat(None)
     redis_server.process.pause()
     try:
@@ -299,7 +299,7 @@ def test_frozen_redis_holds_a_heartbeat_for_one_timeout(
             began = time.monotonic()
             with pytest.raises(HeartbeatError):
                 heartbeat.beat(None)
-            assert time.monotonic() - began < 0.6  # never twice
+            assert time.monotonic() - began < 2  # never twice
     finally:
         redis_server.process.resume()
     heartbeat.beat(None)

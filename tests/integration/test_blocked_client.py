@@ -110,10 +110,10 @@ def test_the_block_that_ends_last_is_told(api: FakeBlockedApi, client: BlockedCl
 def test_a_block_ends_at_its_end_though_nobody_tells(
     api: FakeBlockedApi, client: BlockedClient
 ) -> None:
-    api.block("alice", for_s=0.6)
+    api.block("alice", for_s=3)
     followed(client, api)
     assert client.is_blocked("alice")
-    eventually(lambda: not client.is_blocked("alice"), within_s=5)
+    eventually(lambda: not client.is_blocked("alice"), within_s=10)
     assert client.block_of("alice") is None
     assert client.status.users == 1  # still held: the server has not told
 
@@ -173,9 +173,9 @@ def test_a_connection_that_says_nothing_is_given_up() -> None:
 
 
 def test_comments_keep_a_connection(api: FakeBlockedApi) -> None:
-    with BlockedClient(api.url, silence_s=0.5) as client:
+    with BlockedClient(api.url, silence_s=1.5) as client:
         followed(client, api)
-        time.sleep(1.5)  # three times the silence that would end it
+        time.sleep(4)  # more than twice the silence that would end it
         assert client.status.connections == 1
 
 
@@ -313,9 +313,9 @@ def test_a_version_that_is_not_known_any_more_means_the_full_list(
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_heeded_by_the_list(api: FakeBlockedApi, status: int) -> None:
     api.instead[CHANGES] = (status, {"Retry-After": "2"}, b"{}")
+    began = time.monotonic()
     with BlockedClient(api.url, random_fraction=lambda: 0.1) as client:
         eventually(lambda: client.status.problem == f"HTTP {status}", within_s=5)
-        began = time.monotonic()
         del api.instead[CHANGES]
         assert client.wait_until_ready(10)
         assert time.monotonic() - began > 1.5
@@ -328,9 +328,9 @@ def test_retry_after_is_heeded_by_the_stream(
     api.block("alice")
     followed(client, api)
     api.instead[STREAM] = (status, {"Retry-After": "1"}, b"{}")
+    began = time.monotonic()
     api.hang_up()
     eventually(lambda: client.status.problem == f"HTTP {status}", within_s=5)
-    began = time.monotonic()
     assert (client.status.state, client.is_blocked("alice")) == ("unreachable", True)
     tries = len(api.asked)
     del api.instead[STREAM]
@@ -421,14 +421,14 @@ def test_after_a_silence_longer_than_allowed_the_setting_decides() -> None:
     api = FakeBlockedApi()
     with api.serving():
         client = BlockedClient(
-            api.url, silence_s=0.5, max_age_s=0.5, random_fraction=lambda: 0.0
+            api.url, silence_s=1.5, max_age_s=1.5, random_fraction=lambda: 0.0
         ).start()
         followed(client, api)
-        for _ in range(10):  # comments alone keep it young
+        for _ in range(40):  # comments alone keep it young
             assert not client.is_blocked("bob")
             time.sleep(0.1)
     try:
-        eventually(lambda: client.is_blocked("bob"), within_s=5)
+        eventually(lambda: client.is_blocked("bob"), within_s=10)
         assert not client.is_ready
         with api.serving():
             eventually(lambda: not client.is_blocked("bob"), within_s=20)

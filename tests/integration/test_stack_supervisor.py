@@ -1,5 +1,6 @@
 """The supervisor with small real processes in place of servers."""
 
+import contextlib
 import errno
 import json
 import os
@@ -95,11 +96,14 @@ def healthy(state: dict[str, Any]) -> bool:
 
 
 def gone(pids: list[int]) -> bool:
-    # Whoever adopted them may leave them as zombies.
-    return all(
-        not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-        for pid in pids
-    )
+    return not any(map(_lives, pids))
+
+
+def _lives(pid: int) -> bool:
+    # Whoever adopted it may leave it as a zombie.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_parts_start_after_those_they_need(start: Callable[[str], Running]) -> None:

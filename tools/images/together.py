@@ -15,8 +15,7 @@ from tools.images.containers import Container, open_to_all, output_of, started, 
 from tools.images.engine import Engine, EngineError
 from tools.images.names import FOLDERS, tag
 from tools.images.report import Report
-from tools.images.servers import free_port
-from tools.stack.layout import ROOT, Stack
+from tools.stack.layout import ROOT, Stack, free_port
 
 LISTED: Final = "image_block-detector.jar"
 """The id under which flink_jobs/image/entrypoint.sh lists the launcher jar in the web UI."""

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,23 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 LOCAL: Final = ROOT / ".local"
 DEFAULT_STATE_DIR: Final = LOCAL / "stack"
+_BELOW_EPHEMERAL: Final = range(20_000, 32_000)
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody holds now; no other call in this process gets it again.
+
+    It may be bound much later: it is out of the range from which Linux takes ports for outgoing
+    connections and for servers that ask for any port.
+    """
+    while True:
+        port = _BELOW_EPHEMERAL.start + secrets.randbelow(len(_BELOW_EPHEMERAL))
+        if port in _given:
+            continue
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            _given.add(port)
+            return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +59,8 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Ports that nobody holds now."""
-        sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in cls.__slots__}
-        numbers = {name: opened.getsockname()[1] for name, opened in sockets.items()}
-        for opened in sockets.values():
-            opened.close()
-        return cls(**numbers)
+        """Ports that nobody holds now, by `free_port`."""
+        return cls(**{name: free_port() for name in cls.__slots__})
 
 
 @dataclass(frozen=True, slots=True, repr=False)

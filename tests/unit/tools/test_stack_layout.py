@@ -1,4 +1,7 @@
 import json
+import secrets
+import socket
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -41,3 +44,21 @@ def test_port_that_is_taken_is_told_with_its_own_setting(
     assert command_line.up(tmp_path, Ports(**numbers), None) == 1
 
     assert f"STACK_PORT_{name.upper()})" in "".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.enable_socket
+def test_free_ports_are_each_given_once_and_no_outgoing_connection_takes_them() -> None:
+    several = [port for _ in range(20) for port in asdict(Ports.free()).values()]
+    assert len(set(several)) == len(several)
+    assert max(several) < 32_768  # where Linux' ephemeral ports begin
+
+
+@pytest.mark.enable_socket
+def test_port_that_somebody_holds_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, free = layout.free_port(), layout.free_port()
+    offered = iter([held, free])
+    monkeypatch.setattr(layout, "_given", set())
+    monkeypatch.setattr(layout, "_BELOW_EPHEMERAL", range(65_536))
+    monkeypatch.setattr(secrets, "randbelow", lambda _: next(offered))
+    with socket.create_server(("127.0.0.1", held)):
+        assert layout.free_port() == free
