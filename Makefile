@@ -6,19 +6,20 @@ OUT ?=
 CHOSEN_POLICY = $(if $(filter-out file,$(origin POLICY)),--policy $(or $(wildcard policies/$(POLICY).yaml),$(POLICY)))
 STACK = $(if $(STATE),--state-dir $(STATE))
 need = $(if $($(1)),,$(error $(1) is missing: $(2)))
-CONTROL = FLINK_URL=$(or $(FLINK),http://127.0.0.1:$(or $(STACK_PORT_FLINK),8081)) $(PYTHON) -m flink_control
+CONTROL = FLINK_URL=$(FLINK) $(PYTHON) -m flink_control
 JAR_AND_POLICY = --jar .local/launcher/block-detector.jar $(CHOSEN_POLICY)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up down status logs demo backtest replay upgrade submit savepoint check-policy explain rebuild-redis verify-replay bench-throughput bench-latency bench-burst bench-outage bench-upgrade bench-refusal bench-logins bench-blocked bench-client fuzz test lint format types imports unit e2e lock bench-state bench-sizes scale backup restore restore-drill check-rules
 
 help: ## Show this
+	@echo '  STATE=folder: of another stack than .local/stack'
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: ## Virtual environment, jars, launcher jar; done again only when their files changed
 	@sh tools/bootstrap
 
-up: setup ## Start everything and leave it running: [POLICY=name-or-file], else the policy in force before; [STATE=folder] another stack
+up: setup ## Start everything and leave it running: [POLICY=name-or-file], else the policy in force before
 	@$(PYTHON) -m tools.stack $(STACK) up $(CHOSEN_POLICY)
 
 down: setup ## Stop everything that up started
@@ -38,16 +39,16 @@ backtest: setup ## A policy tried on history: DATA=file POLICY=name-or-file [AGA
 	  $(if $(CHART),--chart $(CHART)) $(if $(OUT),--out $(OUT)) $(OPTIONS)
 
 replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-file [OUT=file]
-	@$(call need,DATA,recorded attempts)$(PYTHON) -m tools.replay $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
+	@$(call need,DATA,recorded attempts)$(PYTHON) -m tools.replay $(STACK) $(DATA) --policy $(POLICY) $(if $(OUT),--out $(OUT))
 
 upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file] [FLINK=url]
-	@$(if $(FLINK),$(CONTROL) upgrade $(JAR_AND_POLICY),$(PYTHON) -m tools.upgrade $(CHOSEN_POLICY))
+	@$(if $(FLINK),$(CONTROL) upgrade $(JAR_AND_POLICY),$(PYTHON) -m tools.upgrade $(STACK) $(CHOSEN_POLICY))
 
 submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=file] [FROM=savepoint] [FRESH=1]
-	@$(if $(FLINK),$(CONTROL) submit $(JAR_AND_POLICY),$(PYTHON) -m tools.submit $(CHOSEN_POLICY)) $(if $(FROM),--from $(FROM)) $(if $(FRESH),--fresh)
+	@$(if $(FLINK),$(CONTROL) submit $(JAR_AND_POLICY),$(PYTHON) -m tools.submit $(STACK) $(CHOSEN_POLICY)) $(if $(FROM),--from $(FROM)) $(if $(FRESH),--fresh)
 
 savepoint: setup ## Write a savepoint of the live job, which goes on, by REST: [FLINK=url]
-	@$(CONTROL) savepoint
+	@$(if $(FLINK),$(CONTROL) savepoint,$(PYTHON) -m tools.stack $(STACK) savepoint)
 
 check-policy: setup ## The rules of a policy in words, or all that is wrong in it: POLICY=name-or-file
 	@$(PYTHON) -m tools.policy check $(POLICY)
@@ -56,31 +57,31 @@ explain: setup ## The SQL that a policy becomes: POLICY=name-or-file
 	@$(PYTHON) -m tools.explain $(POLICY)
 
 rebuild-redis: setup ## Fill an emptied Redis at once from the block events
-	@$(PYTHON) -m tools.rebuild_redis
+	@$(PYTHON) -m tools.rebuild_redis $(STACK)
 
 verify-replay: setup ## Replay every recorded set and compare with its expected blocks: DATA=folder
-	@$(PYTHON) -m tools.verify_replay $(or $(DATA),../shared/data)
+	@$(PYTHON) -m tools.verify_replay $(STACK) $(or $(DATA),../shared/data)
 
 bench-throughput: setup ## Attempts a second of each rule and of all, as a share of reading: [OPTIONS=…]
-	@$(PYTHON) -m tools.bench_throughput $(OPTIONS)
+	@$(PYTHON) -m tools.bench_throughput $(STACK) $(OPTIONS)
 
 bench-latency: setup ## Failure published to block in Redis, at 100, 500 and 2,000 attempts/s
-	@$(PYTHON) -m tools.bench_latency
+	@$(PYTHON) -m tools.bench_latency $(STACK)
 
 bench-burst: setup ## Passwords checked when 100 clients guess at one name at once: [OPTIONS=…]
-	@$(PYTHON) -m tools.bench_burst $(OPTIONS)
+	@$(PYTHON) -m tools.bench_burst $(STACK) $(OPTIONS)
 
 bench-outage: setup ## Kafka stopped for a while under logins: what they take, and what arrives: [OPTIONS=…]
-	@$(PYTHON) -m tools.bench_outage $(OPTIONS)
+	@$(PYTHON) -m tools.bench_outage $(STACK) $(OPTIONS)
 
 bench-upgrade: setup ## Another policy under load and back, by REST: what is lost, and the pause: [OPTIONS=…]
-	@$(PYTHON) -m tools.bench_upgrade $(OPTIONS)
+	@$(PYTHON) -m tools.bench_upgrade $(STACK) $(OPTIONS)
 
 bench-refusal: setup ## What a refused login costs, and an accepted one beside its hash, against a constant answer: [OPTIONS=…]
-	@$(PYTHON) -m tools.bench_refusal $(OPTIONS)
+	@$(PYTHON) -m tools.bench_refusal $(STACK) $(OPTIONS)
 
 bench-logins: setup ## Accepted logins against bare hashes, equal time for unknown users, Redis frozen: [OPTIONS=…]
-	@$(PYTHON) -m tools.bench_logins $(OPTIONS)
+	@$(PYTHON) -m tools.bench_logins $(STACK) $(OPTIONS)
 
 bench-blocked: setup ## What the Blocked API's answers cost, and a thousand stream clients: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_blocked $(OPTIONS)
@@ -92,7 +93,7 @@ bench-state: setup ## What a subject costs the detector: checkpoint, heap, Rocks
 	@$(PYTHON) -m tools.bench_state $(OPTIONS)
 
 bench-sizes: setup ## What a block, guard, place, attempt and account take in Redis, Kafka, Postgres: [OPTIONS=…]
-	@$(PYTHON) -m tools.bench_sizes $(OPTIONS)
+	@$(PYTHON) -m tools.bench_sizes $(STACK) $(OPTIONS)
 
 scale: setup ## How large each part must be: RATE=attempts/s [ACCOUNTS=number], 10 million if not said; TABLE=1 renews docs/scaling.md
 	@$(PYTHON) -m tools.scaling $(if $(RATE),--rate $(RATE)) $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) $(if $(TABLE),--write)

@@ -30,8 +30,8 @@ from login_blocking.names import (
     LOGIN_ATTEMPTS,
     LOGIN_ATTEMPTS_REJECTED,
 )
-from tools.stack import binaries, job, layout, prepare, processes, topics
-from tools.stack.layout import NoStackError, Ports, Stack
+from tools.stack import binaries, job, layout, live, prepare, processes, topics
+from tools.stack.layout import NoStackError, Ports, Stack, WrongPortError
 from tools.stack.parts import Part, parts
 from tools.topic_records import records_of
 
@@ -58,9 +58,9 @@ def main() -> int:
     try:
         os.umask(0o077)  # a copy holds every account's hash and all secrets
         if arguments.command == "make":
-            make(layout.load(arguments.state_dir), arguments.folder)
+            make(live.load(arguments.state_dir), arguments.folder)
         else:
-            restore(arguments.folder, arguments.state_dir, Ports.from_environment())
+            restore(arguments.folder, arguments.state_dir, Ports.chosen())
             print(f"Start it: make up STATE={arguments.state_dir}")
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"{error.cmd[0]}: {error.stderr.decode(errors='replace')}\n")
@@ -68,6 +68,7 @@ def main() -> int:
     except (
         BackupError,
         NoStackError,
+        WrongPortError,
         FlinkError,
         KafkaError,
         redis.RedisError,

@@ -19,7 +19,7 @@ from kafka import KafkaProducer
 
 from login_blocking.attempts import Attempt, Outcome
 from login_blocking.names import LOGIN_ATTEMPTS, block_hash
-from tools.stack import layout
+from tools.stack import layout, live
 from tools.stack.layout import NoStackError, Stack
 
 _GUESSES: Final = 5
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
     except NoStackError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -24,7 +24,7 @@ import requests
 from argon2 import PasswordHasher
 
 from login_api.settings import Settings
-from tools.stack import layout
+from tools.stack import layout, live
 from tools.stack.layout import NoStackError, Stack
 
 _THREADS: Final = 16
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
         for case in arguments.cases:
             _CASES[case](stack, arguments)
     except (NoStackError, requests.RequestException, OSError) as error:

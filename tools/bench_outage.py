@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 
 from login_blocking.attempts import decode
 from login_blocking.names import LOGIN_ATTEMPTS
-from tools.stack import layout
+from tools.stack import layout, live
 from tools.stack.layout import NoStackError, Stack
 
 _THREADS: Final = 64
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
     except NoStackError as error:
         sys.stderr.write(f"{error}\n")
         return 1

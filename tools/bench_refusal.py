@@ -23,7 +23,7 @@ import psutil
 import requests
 
 from tools import http_load
-from tools.stack import binaries, layout
+from tools.stack import binaries, layout, live
 from tools.stack.layout import NoStackError, Ports, Stack
 from tools.stack.parts import parts
 
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
         print("server             answers/s  p50 ms  p99 ms  CPU us/answer  answers", flush=True)
         for _ in range(arguments.rounds):
             with _constant() as (port, server):

@@ -29,7 +29,7 @@ from login_blocking.policy_file import parse_policy
 from login_blocking.subjects import Subject
 from tools import list_servers
 from tools.list_servers import redis_server
-from tools.stack import layout, topics
+from tools.stack import layout, live, topics
 from tools.stack.layout import ROOT, NoStackError, Stack
 
 _AT_ONCE: Final = 500
@@ -59,7 +59,7 @@ def main() -> int:
         microseconds = _admitting(stack, arguments.users)
         print(f"\n{microseconds:.0f} us of Redis' one core for an attempt: admitted and settled")
     try:
-        running = layout.load(arguments.state_dir)
+        running = live.load(arguments.state_dir)
     except NoStackError as error:
         sys.stderr.write(f"Kafka is not measured: {error}\n")
         return 1

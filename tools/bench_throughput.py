@@ -25,7 +25,7 @@ from flink_jobs.rules_sql import hits_sql, state_ttl_ms
 from flink_jobs.settings import Settings
 from login_blocking.policy import Rule
 from login_blocking.policy_file import parse_policy
-from tools.stack import binaries, layout, topics
+from tools.stack import binaries, layout, live, topics
 from tools.stack.layout import ROOT, NoStackError, Stack
 
 _FIRST_TS: Final = 1_795_500_000_000
@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
     except NoStackError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -31,7 +31,7 @@ from login_blocking.events import EventKind
 from login_blocking.events import decode as decode_event
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.names import BLOCK_EVENTS, LOGIN_ATTEMPTS, block_hash
-from tools.stack import job, layout
+from tools.stack import job, layout, live
 from tools.stack.layout import NoStackError, Stack
 from tools.topic_records import records_of
 
@@ -99,7 +99,7 @@ def main() -> int:
     arguments = parser.parse_args()
     print("                 command  stop to run  no verdict for  slowest block", flush=True)
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
         found = measure(stack, arguments.rate, arguments.rounds, arguments.around, _show)
     except (NoStackError, FlinkError, KafkaError, redis.RedisError) as error:
         sys.stderr.write(f"{error}\n")

@@ -28,7 +28,7 @@ from login_blocking.names import BLOCK_EVENTS, BLOCK_STATE
 from login_blocking.rebuilding import from_events
 from login_blocking.redis_urls import with_verified_name
 from tools.replay import events_of
-from tools.stack import layout
+from tools.stack import layout, live
 from tools.stack.layout import ROOT, NoStackError, Stack
 
 _PREFIX: Final = "DETECTOR_"
@@ -68,7 +68,7 @@ def main() -> int:
             access = settings.kafka()
             rebuilt = rebuild_from(access, settings.redis_url.get_secret_value())
         else:
-            stack = layout.load(given.state_dir)
+            stack = live.load(given.state_dir)
             access = KafkaAccess(stack.kafka_bootstrap)
             rebuilt = rebuild(stack)
     except ValidationError as error:

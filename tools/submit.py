@@ -8,7 +8,7 @@ from flink_control.jar import WrongJarError
 from flink_control.rest import FlinkError
 from login_blocking.policy_file import PolicyError
 from tools.replay import policy_file
-from tools.stack import job, layout
+from tools.stack import job, layout, live
 from tools.stack.layout import NoStackError
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     given = parser.parse_args()
     try:
-        stack = layout.load(given.state_dir)
+        stack = live.load(given.state_dir)
         file = policy_file(given.policy) if given.policy else stack.policy_file
         policy = file.read_text(encoding="utf-8")
         submitted = job.submit(stack, policy, snapshot=given.from_, fresh=given.fresh)
@@ -31,10 +31,16 @@ def main() -> int:
     except (NoStackError, PolicyError, FlinkError, WrongJarError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Whether the job was submitted is not known: make status\n")
+        return 130
     if submitted.fresh:
-        print(f"job {submitted.job_id} runs, from {submitted.snapshot or 'no earlier state'}")
-    else:
-        print(f"job {submitted.job_id} already runs")
+        began_from = submitted.snapshot or "no earlier state"
+        print(f"job {submitted.job_id} runs, from {began_from}, and judges by {file}")
+        return 0
+    unused = given.policy or given.from_ or given.fresh
+    hint = f"; what was named is not heeded ({layout.make('upgrade', given.state_dir)} does)"
+    print(f"job {submitted.job_id} already runs{hint if unused else ''}")
     return 0
 
 

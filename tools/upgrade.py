@@ -5,7 +5,10 @@ counts, changed ones start fresh, blocks stay as they are; attempts wait in Kafk
 """
 
 import argparse
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flink_control import live_job
@@ -14,7 +17,7 @@ from flink_jobs.rules_sql import state_name
 from login_blocking.policy import Policy
 from login_blocking.policy_file import PolicyError, parse_policy
 from tools.replay import policy_file
-from tools.stack import job, layout
+from tools.stack import job, layout, live
 from tools.stack.layout import NoStackError, Stack
 
 
@@ -25,24 +28,51 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
         file = policy_file(arguments.policy) if arguments.policy else stack.policy_file
-        pause_s = upgrade(stack, file)
+        with _finished_before_ctrl_c():
+            pause_s = upgrade(stack, file)
     except (NoStackError, PolicyError, FlinkError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    print(f"Judging by {file} after a pause of {pause_s:.1f} s.")
+    except KeyboardInterrupt:
+        again = layout.make("upgrade", arguments.state_dir)
+        sys.stderr.write(
+            "Left half done: which policy the job judges by is not known, and the Login API's "
+            f"guard has the old one. {again} brings them together.\n"
+        )
+        return 130
+    after = "" if pause_s is None else f" after a pause of {pause_s:.1f} s"
+    print(f"Judging by {file}{after}.")
     return 0
 
 
-def upgrade(stack: Stack, file: Path) -> float:
-    """Seconds without a judge. What was refused changes nothing: the old policy goes on."""
+@contextmanager
+def _finished_before_ctrl_c() -> Iterator[None]:
+    """The first Ctrl-C is told to wait: between job and guard there would be two policies."""
+
+    def once(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        sys.stderr.write("It ends in a moment, not half done. Ctrl-C again leaves it so.\n")
+
+    before = signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def upgrade(stack: Stack, file: Path) -> float | None:
+    """Seconds without a judge, None if none ran before.
+
+    What was refused changes nothing: the old policy goes on.
+    """
     new, old = (it.read_text(encoding="utf-8") for it in (file, stack.policy_file))
     _say_what_changes(parse_policy(old), parse_policy(new))
     if live_job.only(FlinkRest(stack.flink_url)) is None:
         layout.choose_policy(stack, new)
         job.ensure(stack)
-        return 0.0
+        return None
     pause_s = job.upgrade(stack, new)
     layout.choose_policy(stack, new)
     return pause_s

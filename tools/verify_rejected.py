@@ -17,7 +17,7 @@ from flink_control.rest import FlinkError
 from login_blocking.events import EventKind
 from tools import replay
 from tools.recordings import read_recording
-from tools.stack import layout, topics
+from tools.stack import layout, live, topics
 from tools.stack.layout import NoStackError, Stack
 
 _GOOD: Final = (
@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
         return _verify(stack, arguments)
     except (NoStackError, FlinkError, OSError) as error:
         sys.stderr.write(f"{error}\n")

@@ -14,9 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tools.stack import job, layout, prepare, processes
+from flink_control import live_job
+from flink_control.rest import FlinkError, FlinkRest
+from tools.stack import job, layout, live, prepare, processes
 from tools.stack.binaries import MissingProgramError
-from tools.stack.layout import DEFAULT_STATE_DIR, ROOT, NoStackError, Ports, Stack
+from tools.stack.layout import DEFAULT_STATE_DIR, ROOT, NoStackError, Ports, Stack, WrongPortError
 from tools.stack.parts import inner_ports, parts
 from tools.stack.supervisor import Supervisor
 
@@ -32,20 +34,24 @@ def main() -> int:
     try:
         match arguments.command:
             case "up":
-                ports = Ports.free() if arguments.ports == "auto" else Ports.from_environment()
-                return up(state_dir, ports, arguments.policy)
+                ports = Ports.free() if arguments.ports == "auto" else _ports(state_dir)
+                ended = up(state_dir, ports, arguments.policy)
             case "run":
                 stack = layout.load(state_dir)
-                return Supervisor(stack, parts(stack)).run()
+                ended = Supervisor(stack, parts(stack)).run()
             case "down":
-                return down(state_dir)
+                ended = down(state_dir)
+            case "savepoint":
+                print(live_job.savepoint(FlinkRest(live.load(state_dir).flink_url)))
+                ended = 0
             case "status":
-                return status(state_dir, as_json=arguments.json)
+                ended = status(state_dir, as_json=arguments.json)
             case _:
-                return logs(state_dir, arguments.part)
-    except (MissingProgramError, NoStackError) as error:
+                ended = logs(state_dir, arguments.part)
+    except (MissingProgramError, NoStackError, WrongPortError, FlinkError) as error:
         _console.print(str(error), style="red")
         return 1
+    return ended
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--policy", type=Path, help="default: the one in force before")
     commands.add_parser("run", help="the supervisor itself, in the foreground")
     commands.add_parser("down", help="stop everything that up started")
+    commands.add_parser("savepoint", help="write a savepoint of the live job; its path")
     command = commands.add_parser("status", help="0 healthy, 1 partly, 3 down")
     command.add_argument("--json", action="store_true")
     command = commands.add_parser("logs", help="the newest log lines")
@@ -64,14 +71,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _ports(state_dir: Path) -> Ports:
+    """A stack keeps its ports."""
+    try:
+        return Ports.chosen(layout.load(state_dir).ports)
+    except NoStackError:
+        return Ports.chosen()
+
+
 def up(state_dir: Path, ports: Ports, policy: Path | None) -> int:
     """Starts the stack and shows it coming up; leaves nothing behind if it does not."""
-    state = _read_state(state_dir)
+    state = live.state_of(state_dir)
     if state is not None and processes.alive(state["supervisor"]):
         if state["state"] == "healthy":
             _console.print("The stack is up already.")
             if policy is not None:
-                _console.print("Its policy stays; another one: make upgrade POLICY=file")
+                another = layout.make("upgrade", state_dir)
+                _console.print(f"Its policy stays; another one: {another} POLICY=file")
             _show(layout.load(state_dir), state)
             return 0
         return _follow(layout.load(state_dir))
@@ -90,11 +106,11 @@ def up(state_dir: Path, ports: Ports, policy: Path | None) -> int:
         holder = processes.holder_of(port)
         if holder is not None:
             (name, *_) = (name for name, number in asdict(ports).items() if number == port)
-            variable = f"STACK_PORT_{name.upper()}"
             _console.print(
-                f"Port {port} for {part} is taken by {holder}: end it, or choose another port "
-                f"(see README, {variable}).", style="red",
-            )  # fmt: skip
+                f"Port {port} for {part} is taken by {holder}: end it (a stack in another folder: "
+                f"make down STATE=folder), or choose another port ({Ports.variable(name)}).",
+                style="red",
+            )
             return 1
     prepare.prepare(stack)
     stack.state_file.unlink(missing_ok=True)
@@ -116,7 +132,7 @@ def _follow(stack: Stack) -> int:
     began = time.monotonic()
     seen: dict[str, str] = {}
     while time.monotonic() - began < _UP_TIMEOUT_S:
-        state = _read_state(stack.state_dir)
+        state = live.state_of(stack.state_dir)
         if state is not None:
             for name, part in state["parts"].items():
                 if seen.get(name) != part["state"] and part["state"] != "waiting":
@@ -144,9 +160,9 @@ def _explain(stack: Stack, state: dict[str, Any]) -> None:
 
 def down(state_dir: Path) -> int:
     """Stops what `up` started, in reverse order; nothing else, and no error if nothing runs."""
-    state = _read_state(state_dir)
+    state = live.state_of(state_dir)
     if state is None:
-        _console.print("Nothing runs.")
+        _console.print(f"Nothing runs in {state_dir}.")
         return 0
     supervisor = state["supervisor"]
     if processes.alive(supervisor):
@@ -154,7 +170,7 @@ def down(state_dir: Path) -> int:
         deadline = time.monotonic() + _DOWN_TIMEOUT_S
         while processes.alive(supervisor) and time.monotonic() < deadline:
             time.sleep(0.05)
-    _end_orphans(_read_state(state_dir))
+    _end_orphans(live.state_of(state_dir))
     _console.print("The stack is down. Its data stays; the next start goes on from it.")
     return 0
 
@@ -167,7 +183,7 @@ def _end_orphans(state: dict[str, Any] | None) -> None:
 
 def status(state_dir: Path, *, as_json: bool) -> int:
     """Shows the parts; 0 if all are healthy, 1 if some are not, 3 if nothing runs."""
-    state = _read_state(state_dir)
+    state = live.state_of(state_dir)
     up_now = state is not None and processes.alive(state["supervisor"])
     if as_json:
         print(json.dumps(state if up_now else {"state": "down"}, indent=2))
@@ -175,7 +191,8 @@ def status(state_dir: Path, *, as_json: bool) -> int:
         if not _show(layout.load(state_dir), state):
             return 1
     else:
-        _console.print("The stack is down. Start it: make up")
+        layout.load(state_dir)
+        _console.print(f"The stack is down. Start it: {layout.make('up', state_dir)}")
     if state is None or not up_now:
         return 3
     return 0 if state["state"] == "healthy" else 1
@@ -221,14 +238,6 @@ def _show(stack: Stack, state: dict[str, Any]) -> bool:
     _console.print(f"Dashboard: {stack.blocked_url}")
     _console.print(f"Flink web UI: {stack.flink_url}")
     return judged
-
-
-def _read_state(state_dir: Path) -> dict[str, Any] | None:
-    try:
-        state: dict[str, Any] = json.loads((state_dir / "state.json").read_text())
-    except FileNotFoundError:
-        return None
-    return state
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,17 @@ def free_port() -> int:
             return port
 
 
+class WrongPortError(Exception):
+    """A port that cannot be; the message names its variable."""
+
+
+def _port(variable: str, text: str) -> int:
+    port = int(text) if text.isascii() and text.isdecimal() else -1
+    if not 0 <= port < 1 << 16 or (port == 0 and not variable.endswith("_METRICS")):
+        raise WrongPortError(f"{variable}={text}: no port, which is a number from 1 to 65535")
+    return port
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """Ports on 127.0.0.1. Those people use are the contract's; inner ones keep off the usual."""
@@ -48,14 +59,30 @@ class Ports:
     flink_taskmanager_metrics: int = 0
 
     @classmethod
-    def from_environment(cls) -> "Ports":
-        """The defaults, each overridden by `STACK_PORT_<NAME>`; ValueError for no number."""
+    def chosen(cls, before: "Ports | None" = None) -> "Ports":
+        """Those of before, else the defaults, each overridden by `STACK_PORT_<NAME>`.
+
+        Raises WrongPortError for what is no port, and where two are the same.
+        """
         given = {
-            name: int(os.environ[variable])
+            name: _port(variable, os.environ[variable])
             for name in cls.__slots__
-            if (variable := f"STACK_PORT_{name.upper()}") in os.environ
+            if (variable := cls.variable(name)) in os.environ
         }
-        return cls(**given)
+        ports = replace(before or cls(), **given)
+        taken: dict[int, str] = {}
+        for name, port in asdict(ports).items():
+            if port and port in taken:
+                raise WrongPortError(
+                    f"{cls.variable(taken[port])} and {cls.variable(name)} are both {port}"
+                )
+            taken[port] = name
+        return ports
+
+    @staticmethod
+    def variable(name: str) -> str:
+        """What a port is set by."""
+        return f"STACK_PORT_{name.upper()}"
 
     @classmethod
     def free(cls) -> "Ports":
@@ -189,6 +216,12 @@ def choose_policy(stack: Stack, policy_text: str) -> None:
     written.replace(stack.policy_file)  # whoever reads finds one of the two whole
 
 
+def make(target: str, state_dir: Path) -> str:
+    """The command that does that with the stack of that folder."""
+    is_default = state_dir.resolve() == DEFAULT_STATE_DIR.resolve()
+    return f"make {target}" + ("" if is_default else f" STATE={state_dir}")
+
+
 def load(state_dir: Path = DEFAULT_STATE_DIR) -> Stack:
     """The stack of that folder; raises NoStackError."""
     state_dir = state_dir.resolve()
@@ -196,6 +229,8 @@ def load(state_dir: Path = DEFAULT_STATE_DIR) -> Stack:
         stack = json.loads((state_dir / "stack.json").read_text())
         known = Secrets(**json.loads((state_dir / "secrets.json").read_text()))
     except FileNotFoundError as error:
-        raise NoStackError("no stack was started here; start one: make up") from error
+        raise NoStackError(
+            f"there is no stack in {state_dir}; start one: {make('up', state_dir)}"
+        ) from error
     max_parallelism = stack.get("max_parallelism", _MAX_PARALLELISM_BEFORE)
     return Stack(state_dir, Ports(**stack["ports"]), known, max_parallelism)

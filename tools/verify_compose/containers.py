@@ -247,17 +247,20 @@ class Podman:
                 _publish_nothing_on(self.prefix + name)
 
     def _close(self, subnet: str) -> None:
-        """Docker's own rule for an internal network; podman only leaves out the way out of it."""
+        """As Docker closes an internal network; podman only leaves out the way out of it.
+
+        Before all routing: in FORWARD podman's netavark puts its own rules first, which accept.
+        """
         _iptables(
-            "-I", "FORWARD", "!", "-s", subnet, "-d", subnet,
+            "-t", "raw", "-I", "PREROUTING", "!", "-s", subnet, "-d", subnet,
             "-m", "comment", "--comment", f"{self.prefix}{subnet}", "-j", "DROP",
         )  # fmt: skip
 
     def _open_again(self) -> None:
-        for rule in _iptables("-S", "FORWARD").splitlines():
+        for rule in _iptables("-t", "raw", "-S", "PREROUTING").splitlines():
             words = shlex.split(rule)
             if words[0] == "-A" and any(word.startswith(self.prefix) for word in words):
-                _iptables("-D", *words[1:])
+                _iptables("-t", "raw", "-D", *words[1:])
 
     def remove_all(self) -> None:
         """Containers, volumes, networks of the prefix, and their rules; images stay."""

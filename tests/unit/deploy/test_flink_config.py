@@ -9,12 +9,13 @@ from tools.stack import prepare
 from tools.stack.layout import Ports, Secrets, Stack
 
 # Where the two differ: addresses, ports, paths; slots, for here nothing is replayed beside the job;
-# and the metrics' reporter, which the local stack gets by its processes' arguments.
+# the metrics' reporter, which the local stack gets by its processes' arguments; and how long a
+# TaskManager may be silent, for here one may be on a machine that is gone, which refuses no call.
 _OWN = (
     "rest.", "jobmanager.rpc.", "jobmanager.bind-host", "blob.", "taskmanager.host",
     "taskmanager.bind-host", "taskmanager.numberOfTaskSlots", "execution.checkpointing.dir",
     "execution.checkpointing.savepoint-dir", "python.", "web.upload.dir", "io.tmp.dirs",
-    "metrics.reporter.", "env.java.opts.all",
+    "metrics.reporter.", "env.java.opts.all", "heartbeat.timeout",
 )  # fmt: skip
 
 

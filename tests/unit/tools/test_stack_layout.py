@@ -1,14 +1,23 @@
 import json
+import os
 import secrets
 import socket
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from tools.stack import __main__ as command_line
-from tools.stack import layout, prepare, processes
-from tools.stack.layout import MAX_PARALLELISM, ROOT, Ports
+from tools.stack import layout, live, prepare, processes
+from tools.stack.layout import (
+    DEFAULT_STATE_DIR,
+    MAX_PARALLELISM,
+    ROOT,
+    NoStackError,
+    Ports,
+    WrongPortError,
+)
 
 POLICY = ROOT / "policies" / "default.yaml"
 
@@ -62,3 +71,85 @@ def test_port_that_somebody_holds_is_not_free(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(secrets, "randbelow", lambda _: next(offered))
     with socket.create_server(("127.0.0.1", held)):
         assert layout.free_port() == free
+
+
+def test_stack_keeps_its_ports_but_for_those_that_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout.create(tmp_path, Ports(redis=7001, flink=7002), POLICY)
+    monkeypatch.setenv("STACK_PORT_FLINK", "7003")
+
+    assert command_line._ports(tmp_path) == Ports(redis=7001, flink=7003)
+    assert command_line._ports(tmp_path / "new") == Ports(flink=7003)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"STACK_PORT_REDIS": "abc"}, "STACK_PORT_REDIS=abc: no port"),
+        ({"STACK_PORT_REDIS": "65536"}, "STACK_PORT_REDIS=65536: no port"),
+        ({"STACK_PORT_REDIS": "0"}, "STACK_PORT_REDIS=0: no port"),
+        ({"STACK_PORT_REDIS": "-1"}, "STACK_PORT_REDIS=-1: no port"),
+        (
+            {"STACK_PORT_REDIS": "7", "STACK_PORT_KAFKA": "7"},
+            "STACK_PORT_KAFKA and STACK_PORT_REDIS are both 7",
+        ),
+        ({"STACK_PORT_REDIS": "3000"}, "STACK_PORT_LOGIN_API and STACK_PORT_REDIS are both 3000"),
+    ],
+)
+def test_port_that_cannot_be_is_told_by_its_setting(
+    given: dict[str, str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WrongPortError, match=told):
+        Ports.chosen()
+    monkeypatch.setattr("sys.argv", ["stack", "--state-dir", str(tmp_path), "up"])
+
+    assert command_line.main() == 1
+
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_figures_of_flink_may_have_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STACK_PORT_FLINK_METRICS", "0")
+    assert Ports.chosen() == Ports()
+
+
+def test_stack_that_is_down_is_not_worked_on(tmp_path: Path) -> None:
+    """By its ports another one may run, which would be meant."""
+    with pytest.raises(NoStackError, match=f"no stack in {tmp_path}; .*: make up STATE={tmp_path}"):
+        live.load(tmp_path)
+    layout.create(tmp_path, Ports(), POLICY)
+    with pytest.raises(NoStackError, match=f"is down; start it: make up STATE={tmp_path}"):
+        live.load(tmp_path)
+
+    mine = processes.identity(os.getpid())
+    (tmp_path / "state.json").write_text(json.dumps({"supervisor": mine}))
+    assert live.load(tmp_path).state_dir == tmp_path
+
+
+def test_command_for_the_usual_stack_names_no_folder() -> None:
+    assert layout.make("up", DEFAULT_STATE_DIR) == "make up"
+
+
+@pytest.mark.parametrize(
+    ("target", "others"),
+    [
+        *[(it, []) for it in ("up", "down", "status", "logs", "demo", "upgrade", "submit")],
+        *[(it, []) for it in ("savepoint", "rebuild-redis", "verify-replay", "bench-upgrade")],
+        ("replay", ["DATA=some"]),
+        ("backup", ["TO=there"]),
+        ("restore", ["FROM=there"]),
+    ],
+)
+def test_command_works_on_the_stack_that_is_named(target: str, others: list[str]) -> None:
+    told = subprocess.run(
+        ["make", "--dry-run", target, "STATE=/another", *others],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "--state-dir /another" in told
