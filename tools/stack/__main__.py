@@ -16,6 +16,8 @@ from rich.table import Table
 
 from flink_control import live_job
 from flink_control.rest import FlinkError, FlinkRest
+from login_blocking.policy_file import PolicyError
+from tools.replay import policy_file
 from tools.stack import job, layout, live, prepare, processes
 from tools.stack.binaries import MissingProgramError
 from tools.stack.layout import DEFAULT_STATE_DIR, ROOT, NoStackError, Ports, Stack, WrongPortError
@@ -35,7 +37,8 @@ def main() -> int:
         match arguments.command:
             case "up":
                 ports = Ports.free() if arguments.ports == "auto" else _ports(state_dir)
-                ended = up(state_dir, ports, arguments.policy)
+                named = arguments.policy
+                ended = up(state_dir, ports, None if named is None else policy_file(named))
             case "run":
                 stack = layout.load(state_dir)
                 ended = Supervisor(stack, parts(stack)).run()
@@ -48,7 +51,7 @@ def main() -> int:
                 ended = status(state_dir, as_json=arguments.json)
             case _:
                 ended = logs(state_dir, arguments.part)
-    except (MissingProgramError, NoStackError, WrongPortError, FlinkError) as error:
+    except (MissingProgramError, NoStackError, WrongPortError, PolicyError, FlinkError) as error:
         _console.print(str(error), style="red")
         return 1
     return ended
@@ -60,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("up", help="start everything; leave it running")
     command.add_argument("--ports", choices=["default", "auto"], default="default")
-    command.add_argument("--policy", type=Path, help="default: the one in force before")
+    command.add_argument("--policy", help="file or name; default: the one in force before")
     commands.add_parser("run", help="the supervisor itself, in the foreground")
     commands.add_parser("down", help="stop everything that up started")
     commands.add_parser("savepoint", help="write a savepoint of the live job; its path")
@@ -95,9 +98,6 @@ def up(state_dir: Path, ports: Ports, policy: Path | None) -> int:
     if policy is None:
         before = state_dir / "policy.yaml"
         policy = before if before.is_file() else ROOT / "policies" / "default.yaml"
-    if not policy.is_file():
-        _console.print(f"There is no policy file {policy}.", style="red")
-        return 1
     stack = layout.create(state_dir, ports, policy)
     for part, port in {
         **{p.name: p.port for p in parts(stack) if p.port},
@@ -214,17 +214,21 @@ def logs(state_dir: Path, part: str | None) -> int:
 
 def _show(stack: Stack, state: dict[str, Any]) -> bool:
     """Prints the parts; whether the job, if it was submitted, judges."""
-    judged = True
+    judged, of_the_job = True, ""
     table = Table("part", "address", "state", "restarts", "process")
     table.columns[1].overflow = "fold"
     for name, part in state["parts"].items():
         address = f"127.0.0.1:{part['port']}" if part["port"] else part["detail"]
+        if name == "block-detector":
+            address = ""  # its id would not fit
         if name == "block-detector" and part["state"] == "done":
-            judged, address = job.health(stack)
+            judged, of_the_job = job.health(stack)
             part = {**part, "state": "running" if judged else "NOT WELL"}  # noqa: PLW2901
         pid = str(part["identity"]["pid"]) if part["identity"] else ""
         table.add_row(name, address, part["state"], str(part["restarts"]), pid)
     _console.print(table)
+    if of_the_job:
+        _console.print(f"block-detector: {of_the_job}", soft_wrap=True)
     if not judged:
         _console.print("block-detector does not judge as it should, see above", style="red")
     for call, body in (
