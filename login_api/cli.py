@@ -1,6 +1,7 @@
 """The operator's commands: `flask --app login_api block|unblock|attempts`. They need Kafka only."""
 
 import getpass
+import ipaddress
 import json
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from login_blocking.commands import Action, Command
 from login_blocking.complaints import complaints
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.moments import iso
-from login_blocking.subjects import SUBJECT_TYPES
+from login_blocking.subjects import SUBJECT_TYPES, SubjectType
 
 _CONNECT_WITHIN_S: Final = 10.0
 _TIMEOUT_MS: Final = 5_000
@@ -40,8 +41,8 @@ def create_cli() -> Flask:
 
 _subject = click.argument("subject")
 _type = click.option(
-    "--type", "subject_type", type=click.Choice(list(SUBJECT_TYPES)), default="user",
-    show_default=True, help="What SUBJECT is.",
+    "--type", "subject_type", type=click.Choice(list(SUBJECT_TYPES)),
+    help="What SUBJECT is; default: user, unless it looks like an address.",
 )  # fmt: skip
 _by = click.option("--by", default=getpass.getuser, help="Who; default: you.")
 _reason = click.option("--reason", required=True, help="Why; kept in the audit trail.")
@@ -90,6 +91,7 @@ def attempts(user: str, limit: int) -> None:
 
 
 def _publish(given: dict[str, Any], action: Action) -> None:
+    given["subject_type"] = given["subject_type"] or _type_of(given["subject"])
     try:
         command = read_command(given, action, time.time_ns() // 1_000_000)
     except MalformedError as error:
@@ -97,6 +99,18 @@ def _publish(given: dict[str, Any], action: Action) -> None:
     with _kafka_needed() as access:
         _send(access, command)
     click.echo(f"{action.value} {command.subject.type} {command.subject.key!r}: on its way")
+
+
+def _type_of(subject: str) -> SubjectType:
+    """A user: what looks like an address, or a network, is never taken for a name in silence."""
+    try:
+        ipaddress.ip_interface(subject.strip())
+    except ValueError:
+        return "user"
+    raise click.ClickException(
+        f"subject: {subject!r} looks like an address: say --type ip, or --type user for a user of"
+        " that name"
+    )
 
 
 def _send(access: KafkaAccess, command: Command) -> None:

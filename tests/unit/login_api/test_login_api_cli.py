@@ -3,7 +3,9 @@
 import pytest
 from click.testing import CliRunner
 
+from login_api import cli
 from login_api.cli import create_cli
+from login_blocking.commands import Command
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -33,3 +35,28 @@ def test_what_is_no_command_is_one_line_with_its_field(
     assert code == 1
     assert written.startswith(f"Error: {field}: ")
     assert written.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["block", "unblock"])
+@pytest.mark.parametrize("subject", ["198.51.100.7", " 2001:db8::1", "2001:db8::/64", "10.0.0.0/8"])
+def test_an_address_is_not_taken_for_a_user_in_silence(command: str, subject: str) -> None:
+    code, written = run(command, subject, "--by", "eve", "--reason", "x")
+    assert code == 1
+    assert "looks like an address: say --type ip, or --type user" in written
+
+
+@pytest.mark.parametrize("named", ["user", "ip"])
+def test_an_address_whose_type_is_named_is_taken(
+    named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Command] = []
+    monkeypatch.setattr(cli, "_send", lambda _access, command: sent.append(command))
+    given = ("block", "198.51.100.7", "--type", named, "--by", "eve", "--reason", "x")
+    assert run(*given) == (0, f"block {named} '198.51.100.7': on its way\n")
+    assert [(it.subject.type, it.subject.key) for it in sent] == [(named, "198.51.100.7")]
+
+
+def test_who_is_no_address_is_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_send", lambda _access, _command: None)
+    given = ("unblock", "198.51.100", "--by", "eve", "--reason", "x")
+    assert run(*given) == (0, "unblock user '198.51.100': on its way\n")
