@@ -35,10 +35,10 @@ def add_admin(app: Flask, parts: Parts, commands: BlockCommands, max_body_bytes:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         expected = parts.admin_token.get_secret_value().encode()
         given = token.strip().encode(errors="replace")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, expected):
-            response = jsonify({"error": "Send the header Authorization: Bearer <token>"})
-            response.headers["WWW-Authenticate"] = "Bearer"
-            return response, 401
+        if scheme.lower() != "bearer" or not given:
+            return _unauthorised("Send the header Authorization: Bearer <token>")
+        if not hmac.compare_digest(given, expected):
+            return _unauthorised("Wrong token")
         return None
 
     @app.post("/admin/unblock")
@@ -116,6 +116,12 @@ def _duration(given: object) -> int:
 
 def _utc(moment_given: datetime) -> datetime:
     return moment_given if moment_given.tzinfo else moment_given.replace(tzinfo=UTC)
+
+
+def _unauthorised(why: str) -> Answer:
+    response = jsonify({"error": why})
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response, 401
 
 
 def _accepted(asked: Command) -> Answer:

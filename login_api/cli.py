@@ -1,6 +1,7 @@
 """The operator's commands: `flask --app login_api block|unblock|attempts`. They need Kafka only."""
 
 import getpass
+import ipaddress
 import json
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from flask import Flask
 from pydantic import ValidationError
 
 from login_api.admin import read_command
-from login_api.attempt_history import KafkaAttemptHistory
+from login_api.attempt_history import History, KafkaAttemptHistory
 from login_api.documents import MalformedError, read_name
 from login_api.errors import PartUnavailableError
 from login_api.kafka_clients import refusal
@@ -23,7 +24,7 @@ from login_blocking.commands import Action, Command
 from login_blocking.complaints import complaints
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.moments import iso
-from login_blocking.subjects import SUBJECT_TYPES
+from login_blocking.subjects import SUBJECT_TYPES, SubjectType
 
 _CONNECT_WITHIN_S: Final = 10.0
 _TIMEOUT_MS: Final = 5_000
@@ -40,8 +41,8 @@ def create_cli() -> Flask:
 
 _subject = click.argument("subject")
 _type = click.option(
-    "--type", "subject_type", type=click.Choice(list(SUBJECT_TYPES)), default="user",
-    show_default=True, help="What SUBJECT is.",
+    "--type", "subject_type", type=click.Choice(list(SUBJECT_TYPES)),
+    help="What SUBJECT is; default: user, unless it looks like an address.",
 )  # fmt: skip
 _by = click.option("--by", default=getpass.getuser, help="Who; default: you.")
 _reason = click.option("--reason", required=True, help="Why; kept in the audit trail.")
@@ -80,23 +81,44 @@ def attempts(user: str, limit: int) -> None:
         key = read_name(user)
     except MalformedError as error:
         raise click.ClickException(str(error)) from None
-    with _kafka_needed() as access:
+    with _kafka_needed("no attempts could be read") as access:
         history = KafkaAttemptHistory(access).of_user(key, limit)
     for attempt in history.attempts:
         click.echo(json.dumps(json.loads(attempt.encode())))  # escapes what could be no text
-    if history.searched_back_to is not None:
-        moment = iso(history.searched_back_to)
-        click.echo(f"There may be more before {moment}: the search was ended there.", err=True)
+    if told := _how_far(history):
+        click.echo(told, err=True)  # not among the attempts, which a program may read
+
+
+def _how_far(history: History) -> str | None:
+    back_to = history.searched_back_to
+    if back_to is None:
+        return None if history.attempts else "None was found among all attempts that Kafka keeps."
+    if history.attempts:
+        return f"There may be more before {iso(back_to)}: the search was ended there."
+    return f"None was found since {iso(back_to)}: the search was ended there."
 
 
 def _publish(given: dict[str, Any], action: Action) -> None:
+    given["subject_type"] = given["subject_type"] or _type_of(given["subject"])
     try:
         command = read_command(given, action, time.time_ns() // 1_000_000)
     except MalformedError as error:
         raise click.ClickException(str(error)) from None
-    with _kafka_needed() as access:
+    with _kafka_needed("nothing was done") as access:
         _send(access, command)
     click.echo(f"{action.value} {command.subject.type} {command.subject.key!r}: on its way")
+
+
+def _type_of(subject: str) -> SubjectType:
+    """A user: what looks like an address, or a network, is never taken for a name in silence."""
+    try:
+        ipaddress.ip_interface(subject.strip())
+    except ValueError:
+        return "user"
+    raise click.ClickException(
+        f"subject: {subject!r} looks like an address: say --type ip, or --type user for a user of"
+        " that name"
+    )
 
 
 def _send(access: KafkaAccess, command: Command) -> None:
@@ -114,7 +136,7 @@ def _send(access: KafkaAccess, command: Command) -> None:
 
 
 @contextmanager
-def _kafka_needed() -> Iterator[KafkaAccess]:
+def _kafka_needed(without_it: str) -> Iterator[KafkaAccess]:
     try:
         access = OnlyKafka().kafka()
     except ValidationError as error:
@@ -124,4 +146,4 @@ def _kafka_needed() -> Iterator[KafkaAccess]:
     except PartUnavailableError as error:
         why = refusal(access, error.__cause__) if isinstance(error.__cause__, Exception) else None
         told = f"does not answer at {access.bootstrap}" if why is None else f"refuses us: {why}"
-        raise click.ClickException(f"Kafka {told}; nothing was done") from None
+        raise click.ClickException(f"Kafka {told}; {without_it}") from None

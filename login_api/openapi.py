@@ -141,7 +141,7 @@ _ANSWERS: Final = {
 }
 _OPERATORS_ONLY: Final = {
     "401": _answer(
-        "No token, or another one",
+        "No token, or a wrong one; says which",
         "Error",
         {"WWW-Authenticate": {"schema": {"const": "Bearer"}}},
     ),

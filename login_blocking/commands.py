@@ -103,7 +103,9 @@ def _subject(document: dict[str, Any]) -> Subject:
             try:
                 key = subject_key(subject_type, text)
             except ValueError as error:
-                raise MalformedCommandError(f"subject: no {subject_type}") from error
+                # What user_key says quotes nothing; ipaddress quotes what it was given.
+                why = str(error) if subject_type == "user" else "not an IPv4 or IPv6 address"
+                raise MalformedCommandError(f"subject: {why}") from error
             # The normal form can be the longer one; the command must still be one when it is read.
             if len(key) > _LONGEST_TEXT:
                 raise MalformedCommandError(f"subject: longer than {_LONGEST_TEXT} characters")

@@ -56,6 +56,10 @@ def parse_policy(text: str) -> Policy:
     # KeyError, TypeError, AttributeError: PyYAML's own, for tags that do not fit their values.
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PolicyError([f"not YAML: {error}"]) from error
+    if document is None:
+        raise PolicyError(["policy: empty; it wants rules and forget_level_after"])
+    if not isinstance(document, dict):
+        raise PolicyError(["policy: not a mapping that holds rules and forget_level_after"])
     errors = []
     try:
         read = _PolicyDocument.model_validate(document)
@@ -76,9 +80,9 @@ def policy_json_schema() -> dict[str, Any]:
     }
 
 
-def _contradictions(document: object) -> list[str]:
+def _contradictions(document: dict[Any, Any]) -> list[str]:
     """What is wrong between fields, as far as the fields can be read."""
-    rules = document.get("rules") if isinstance(document, dict) else None
+    rules = document.get("rules")
     if not isinstance(rules, list):
         return []
     found = []

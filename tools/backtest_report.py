@@ -331,6 +331,6 @@ def _changes_table(title: str, found: Sequence[Change], other: str, rows: int) -
 
 def _with_rest(table: Table, left_out: int) -> Table:
     if left_out > 0:
-        table.caption = f"and {left_out:,} more (--rows shows more)"
+        table.caption = f"and {left_out:,} more (--rows 100 shows more; make: OPTIONS='--rows 100')"
         table.caption_justify = "left"
     return table

@@ -1,4 +1,7 @@
-"""Shows the whole way once: five wrong passwords, and the block on the list milliseconds later."""
+"""Shows the whole way once: wrong passwords, and the block on the list milliseconds later.
+
+There are as many of them as the policy in force asks for; five, by the default policy.
+"""
 
 import argparse
 import os
@@ -6,13 +9,18 @@ import secrets
 import sys
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
 import requests
 
+from login_blocking.limits import limits
+from login_blocking.policy import Policy
+from login_blocking.policy_file import PolicyError, parse_policy
+from login_blocking.subjects import Subject
 from tools.stack import layout
 
-_GUESSES = 5
+_GUESSES = 5  # by the default policy
 _DEADLINE_S = 10.0
 
 
@@ -22,14 +30,15 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     try:
         stack = layout.load(parser.parse_args().state_dir)
-        delay_ms = show(stack.login_url, stack.blocked_url)
+        number = guesses(parse_policy(stack.policy_file.read_text(encoding="utf-8")))
+        delay_ms = show(stack.login_url, stack.blocked_url, number)
     except requests.ConnectionError:
         sys.stderr.write("The stack does not answer. Start it: make up\n")
         return 1
-    except (layout.NoStackError, requests.RequestException, DemoError) as error:
+    except (layout.NoStackError, requests.RequestException, DemoError, PolicyError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    print(f"Blocked {delay_ms:.0f} ms after the fifth answer.")
+    print(f"Blocked {delay_ms:.0f} ms after the answer to wrong password {number}.")
     return 0
 
 
@@ -37,9 +46,33 @@ class DemoError(Exception):
     """Something did not happen as it should."""
 
 
-def show(login_url: str, blocked_url: str) -> float:
-    """Plays the scene and prints it; ms from the fifth answer to the block on the list."""
+def guesses(policy: Policy) -> int:
+    """The wrong passwords after which a user without known places is blocked; else DemoError."""
+    of_user = [
+        it.threshold for it in limits(policy, Subject("user", "demo")) if it.places != "known"
+    ]
+    if not of_user:
+        raise DemoError(
+            "no rule of the policy in force blocks a user for failures from unknown places;"
+            " the demo wants one: make upgrade POLICY=default"
+        )
+    of_address = [it.threshold for it in limits(policy, Subject("ip", "127.0.0.1"))]
+    if of_address and min(of_address) <= min(of_user):
+        raise DemoError(
+            "the policy in force blocks 127.0.0.1 before a user; the demo wants it exempt:"
+            " make upgrade POLICY=default"
+        )
+    return min(of_user)
+
+
+def show(login_url: str, blocked_url: str, number: int = _GUESSES) -> float:
+    """Plays the scene and prints it; ms from the last guess's answer to the block on the list.
+
+    Raises DemoError, and requests' errors.
+    """
     with requests.Session() as session:
+        # Whether we may read the list is known before anybody is attacked.
+        _is_listed(session, blocked_url, "")
         attacked, other = (f"demo-{secrets.token_hex(4)}" for _ in range(2))
         password = secrets.token_urlsafe(16)
 
@@ -51,7 +84,7 @@ def show(login_url: str, blocked_url: str) -> float:
 
         _expect(call("register", attacked, password), 201)
         _expect(call("register", other, password), 201)
-        for _ in range(_GUESSES):
+        for _ in range(number):
             _expect(call("login", attacked, "not the password"), 401)
         answered = time.perf_counter()
         while not _is_listed(session, blocked_url, attacked):
@@ -70,6 +103,11 @@ def _is_listed(session: requests.Session, blocked_url: str, user: str) -> bool:
     token = os.environ.get("BLOCKED_API_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     answer = session.get(f"{blocked_url}/blocked", headers=headers, timeout=5)
+    if answer.status_code == HTTPStatus.UNAUTHORIZED:
+        raise DemoError(
+            "The Blocked API wants its token: set BLOCKED_API_TOKEN here"
+            " to what it was when the stack started"
+        )
     _expect(answer, 200)
     return user in answer.json()["users-blocked"]
 

@@ -86,6 +86,7 @@ class Size:
     rate: int
     accounts: int
     parallelism: int
+    task_managers: int
     partitions: int
     backend: str
     subjects: int
@@ -122,6 +123,7 @@ def size(rate: int, accounts: int, costs: Costs = COSTS) -> Size:
             tasks, math.ceil(rate * costs.reserve / costs.detector_rate / costs.rocksdb_rate)
         )
     parallelism = next_divisor(tasks)
+    task_managers = parallelism + 1  # the spare one is as large as any, for it takes one's place
     # A task: 1.2 GB for Flink itself and Python; the heap half empty, or RocksDB's cache.
     of_task = 2 * heap / parallelism / _GB if backend == "heap" else 2.0
 
@@ -140,10 +142,11 @@ def size(rate: int, accounts: int, costs: Costs = COSTS) -> Size:
         rate=rate,
         accounts=accounts,
         parallelism=parallelism,
+        task_managers=task_managers,
         partitions=parallelism * math.ceil(8 / parallelism),
         backend=backend,
         subjects=subjects,
-        memory_gb=parallelism * (1.2 + of_task),
+        memory_gb=task_managers * (1.2 + of_task),
         checkpoint_gb=subjects * costs.rules_a_subject * costs.checkpoint_subject / _GB,
         hash_cores=hash_cores,
         login_cores=login_cores,
@@ -172,11 +175,13 @@ def table(sizes: list[Size]) -> str:
     rows = {
         "accounts": [f"{it.accounts / 1e6:,.0f} M" for it in sizes],
         "detector: parallelism = slots": [f"{it.parallelism}" for it in sizes],
-        "TaskManagers, one slot each, one spare": [f"{it.parallelism + 1}" for it in sizes],
+        "TaskManagers, one slot each, one spare": [f"{it.task_managers}" for it in sizes],
         "partitions of `login-attempts`": [f"{it.partitions}" for it in sizes],
         "subjects in state": [f"{it.subjects / 1e6:,.1f} M" for it in sizes],
         "state backend": [it.backend for it in sizes],
-        "memory of all TaskManagers": [f"{it.memory_gb:,.0f} GB" for it in sizes],
+        "memory of all TaskManagers, the spare one too": [
+            f"{it.memory_gb:,.0f} GB" for it in sizes
+        ],
         "a whole checkpoint": [f"{it.checkpoint_gb:,.1f} GB" for it in sizes],
         "cores for hashes, if every attempt is checked": [f"{it.hash_cores:,}" for it in sizes],
         "cores for the rest of the Login API": [f"{it.login_cores:,}" for it in sizes],

@@ -2,53 +2,89 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from kafka.errors import KafkaError
+
+from flink_control.rest import FlinkError
 from login_blocking.events import EventKind
-from tools.recordings import read_recording
+from login_blocking.policy_file import PolicyError
+from tools.recordings import RecordingError, read_recording
 from tools.replay import block_lines, policy_file, replay
 from tools.stack import layout
 from tools.stack.layout import NoStackError
 
+_LAYOUT: Final = (
+    "DATA holds recordings SET.ndjson or SET.ndjson.gz, and expected/SET.POLICY.ndjson with the"
+    " blocks of each pair to compare. POLICY is DATA/policies/POLICY.json, or a shipped policy."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A recorded set, and what a policy must make of it."""
+
+    recording: Path
+    policy: str
+    expected: Path
+
+    @property
+    def name(self) -> str:
+        """The set and the policy."""
+        return f"{_set(self.recording)}, {self.policy}"
+
 
 def main() -> int:
-    """Runs the command line: 0 if every set is equal, 1 if one is not."""
-    parser = argparse.ArgumentParser(prog="tools.verify_replay", description=__doc__)
-    parser.add_argument("data", type=Path, help="folder of SET.ndjson[.gz] and expected/")
-    parser.add_argument("--policy", nargs="+", help="only these; else all of DATA/policies")
+    """Runs the command line: 0 if every set is equal, 1 if one is not or there is none."""
+    parser = argparse.ArgumentParser(
+        prog="tools.verify_replay", description=__doc__, epilog=_LAYOUT
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="the folder, see below")
+    parser.add_argument("--policy", nargs="+", help="only these; else all that expected/ names")
     parser.add_argument("--set", nargs="+", help="only these sets; else all")
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
+    compared = pairs(arguments.data, arguments.set, arguments.policy)
+    if not compared:
+        sys.stderr.write(f"nothing to compare in {arguments.data}: {_LAYOUT}\n")
+        return 1
     try:
-        stack = layout.load(arguments.state_dir)
-    except NoStackError as error:
+        equal = [_is_equal(arguments.state_dir, arguments.data, pair) for pair in compared]
+    except (NoStackError, RecordingError, PolicyError, FlinkError, KafkaError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    different = 0
-    for recording, policy in _pairs(arguments.data, arguments.set, arguments.policy):
-        name = recording.name.partition(".")[0]
-        expected = arguments.data / "expected" / f"{name}.{policy.stem}.ndjson"
-        if not expected.exists():
-            print(f"{name}, {policy.stem}: nothing is expected; left out")
-            continue
-        events = replay(stack, read_recording(recording), policy.read_text(encoding="utf-8"))
-        blocks = block_lines([event for event in events if event.event is EventKind.BLOCKED])
-        equal = blocks == expected.read_text(encoding="utf-8").splitlines()
-        different += not equal
-        verdict = "equal" if equal else "DIFFERENT"
-        print(f"{name}, {policy.stem}: {len(blocks)} blocks, {verdict}", flush=True)
-    return 1 if different else 0
+    return 0 if all(equal) else 1
 
 
-def _pairs(
-    data: Path, sets: list[str] | None, policies: list[str] | None
-) -> Iterator[tuple[Path, Path]]:
-    shipped = {file.stem: file for file in sorted((data / "policies").glob("*.json"))}
-    for recording in sorted(data.glob("*.ndjson*")):
-        if sets is None or recording.name.partition(".")[0] in sets:
-            for name in policies or shipped:
-                yield recording, shipped.get(name, policy_file(name))
+def pairs(
+    data: Path, sets: Sequence[str] | None = None, policies: Sequence[str] | None = None
+) -> list[Pair]:
+    """All that a folder lets one compare; None for all sets, or all policies."""
+    return [
+        Pair(recording, policy, expected)
+        for recording in sorted([*data.glob("*.ndjson"), *data.glob("*.ndjson.gz")])
+        if sets is None or _set(recording) in sets
+        for expected in sorted((data / "expected").glob(f"{_set(recording)}.*.ndjson"))
+        if (policy := expected.name.split(".")[1]) and (policies is None or policy in policies)
+    ]
+
+
+def _set(recording: Path) -> str:
+    return recording.name.partition(".")[0]
+
+
+def _is_equal(state_dir: Path, data: Path, pair: Pair) -> bool:
+    own = data / "policies" / f"{pair.policy}.json"
+    policy = own if own.is_file() else policy_file(pair.policy)
+    attempts = read_recording(pair.recording)
+    events = replay(layout.load(state_dir), attempts, policy.read_text(encoding="utf-8"))
+    blocks = block_lines([event for event in events if event.event is EventKind.BLOCKED])
+    equal = blocks == pair.expected.read_text(encoding="utf-8").splitlines()
+    print(f"{pair.name}: {len(blocks)} blocks, {'equal' if equal else 'DIFFERENT'}", flush=True)
+    return equal
 
 
 if __name__ == "__main__":

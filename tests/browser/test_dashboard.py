@@ -360,7 +360,7 @@ def _fill_unblock(dialog: Locator, token: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((401, "Send the header"), "The token is wrong."),
+        ((401, "Wrong token"), "The token is wrong."),
         ((403, "Operators' calls are off"), "LOGIN_API_ADMIN_TOKEN"),
         ((400, "reason: <b>bad</b>"), "Refused: reason: <b>bad</b>"),
     ],

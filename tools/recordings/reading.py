@@ -57,7 +57,7 @@ def read_recording(path: Path) -> list[Attempt]:
 
 
 def read(path: Path, form: Format | None = None, how: Reading | None = None) -> Recording:
-    """Reads a file in file order; form None finds out its format. Raises RecordingError, OSError.
+    """Reads a file in file order; form None finds out its format. Raises RecordingError.
 
     An attempt's id is a function of its place in the file, so a second replay writes it again;
     attempts in the wire form keep their own.
@@ -81,6 +81,10 @@ def read(path: Path, form: Format | None = None, how: Reading | None = None) -> 
         raise RecordingError(f"{path}, line {error.line}: {error}") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RecordingError(f"{path}: not a whole gzip file") from error
+    except FileNotFoundError as error:
+        raise RecordingError(f"there is no file {path}") from error
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror}") from error
     return Recording(form, attempts, notes[Note.OTHER], notes[Note.UNREADABLE])
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from blocked_api.app import create_app
 from login_blocking.subjects import Subject
 from tests.support.block_entries import block, tombstone
 from tests.support.blocked_api import NOW, InMemoryPresent
+from tests.support.services import REPOSITORY
 
 HOUR = 3_600_000
 ALICE = Subject("user", "alice")
@@ -256,6 +258,17 @@ def test_a_version_of_elsewhere_is_gone(client: FlaskClient) -> None:
         assert client.get(f"/blocked/changes?since={wrong}").status_code == 400
 
 
+def test_the_documented_search_works_as_it_is_written(
+    present: InMemoryPresent, client: FlaskClient
+) -> None:
+    present.write(ALICE, **{"user-failures": block(NOW, NOW + HOUR)})
+    text = (REPOSITORY / "docs/blocked-api.md").read_text(encoding="utf-8")
+    (call,) = re.findall(r"`GET (/blocked/subjects[^`]*)`", text)
+    answer = client.get(call)
+    assert answer.status_code == 200
+    assert [entry["subject"] for entry in answer.get_json()["subjects"]] == ["alice"]
+
+
 def test_people_see_the_newest_first_page_by_page(
     present: InMemoryPresent, client: FlaskClient
 ) -> None:
@@ -288,7 +301,7 @@ def test_people_search_and_filter(present: InMemoryPresent, client: FlaskClient)
     assert found("rule=spraying&subject_type=user") == ["malice"]
     assert found("level=2") == ["alice"]
     assert found("q=%25&rule=x") == []
-    for wrong in ("subject_type=host", "level=0", "limit=501", "cursor=MTI"):
+    for wrong in ("subject_type=host", "level=0", "level=", "limit=501", "limit=", "cursor=MTI"):
         assert client.get(f"/blocked/subjects?{wrong}").status_code == 400
 
 

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import time
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -11,6 +12,7 @@ from blocked_client.answers import ToldBlock
 from blocked_client.auth_request import create_app
 from blocked_client.client import WhenUnknown
 from tests.support.blocked_client import asked, client_of
+from tests.support.services import REPOSITORY
 
 NOW = time.time()
 ALICE = ToldBlock("user", "alice", NOW + 86_490.265, "user-failures")
@@ -150,3 +152,13 @@ def test_an_error_refuses_and_is_logged_without_names(
     assert caplog.record_tuples == [
         ("blocked_client", logging.ERROR, "a question was not answered: LookupError")
     ]
+
+
+def test_the_document_tells_where_the_example_listens_and_whom_it_asks() -> None:
+    example = (REPOSITORY / "examples/nginx.conf").read_text(encoding="utf-8")
+    document = (REPOSITORY / "docs/client.md").read_text(encoding="utf-8")
+    (listens,) = re.findall(r"listen ([\d.:]+);", example)
+    target, application = re.findall(r"server ([\d.:]+);", example)
+    assert f"listens on http://{listens}," in document
+    assert f"http://{application}." in document
+    assert f"--port {target.partition(':')[2]}\n" in document

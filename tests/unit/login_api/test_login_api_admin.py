@@ -100,12 +100,32 @@ def test_what_is_no_command_is_refused_by_its_field(
     assert api.commands() == []
 
 
-@pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x", TOKEN[:-1], "\xe9"])
-def test_without_the_token_nothing_happens(token: str | None) -> None:
+MISSING = "Send the header Authorization: Bearer <token>"
+
+
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [
+        (None, MISSING),
+        ("", MISSING),
+        ("wrong", "Wrong token"),
+        (TOKEN + "x", "Wrong token"),
+        (TOKEN[:-1], "Wrong token"),
+        ("\xe9", "Wrong token"),
+    ],
+)
+def test_without_the_token_nothing_happens(token: str | None, told: str) -> None:
     api = LoginApi()
     answer = call(api, "unblock", ALICE, token)
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert answer.json == {"error": told}
     assert api.commands() == []
+
+
+@pytest.mark.parametrize("header", [TOKEN, f"Basic {TOKEN}", f"Token {TOKEN}"])
+def test_a_token_that_is_sent_otherwise_is_a_missing_one(header: str) -> None:
+    answer = LoginApi().client().get("/admin/attempts/alice", headers={"Authorization": header})
+    assert (answer.status_code, answer.json) == (401, {"error": MISSING})
 
 
 @pytest.mark.parametrize("token", [None, TOKEN])

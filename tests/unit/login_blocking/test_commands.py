@@ -75,6 +75,20 @@ def test_malformed_command_is_refused_with_its_field(change: dict[str, Any], fie
         decode(json.dumps(document))
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"subject_type": "ip", "subject": "nowhere"}, "subject: not an IPv4 or IPv6 address"),
+        ({"subject_type": "user", "subject": " "}, "subject: a user name may not be blank"),
+    ],
+)
+def test_what_is_no_subject_is_told_in_words(change: dict[str, Any], told: str) -> None:
+    document = {**json.loads(BLOCK.encode()), **change}
+    with pytest.raises(MalformedCommandError) as refused:
+        decode(json.dumps(document))
+    assert str(refused.value) == told
+
+
 @pytest.mark.parametrize("value", [b"", b"[]", b"\xff", b"{", b"[" * 100_000])
 def test_no_json_object_is_no_command(value: bytes) -> None:
     with pytest.raises(MalformedCommandError):

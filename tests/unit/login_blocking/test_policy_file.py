@@ -78,6 +78,20 @@ def test_what_is_no_policy_is_refused(text: str) -> None:
     assert errors(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "policy: empty; it wants rules and forget_level_after"),
+        ("# rules:", "policy: empty; it wants rules and forget_level_after"),
+        ("- rules", "policy: not a mapping that holds rules and forget_level_after"),
+    ],
+)
+def test_what_holds_no_fields_is_told_in_words(text: str, told: str) -> None:
+    with pytest.raises(PolicyError) as refused:
+        parse_policy(text)
+    assert refused.value.errors == [told]
+
+
 def test_two_rules_of_one_name_are_refused() -> None:
     assert "another rule is named 'r' too" in errors(document(f"{RULE}, {RULE}"))[0]
 

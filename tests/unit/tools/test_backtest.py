@@ -73,7 +73,7 @@ def test_two_policies_are_compared_and_drawn(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["no-such-file", "--policy", "seed"], "no-such-file"),
+        (["no-such-file", "--policy", "seed"], "there is no file no-such-file"),
         ([SET, "--policy", "no-such-policy"], "no-such-policy"),
         ([SET, "--policy", "seed", "--against", "no-such-policy"], "no-such-policy"),
         ([SET, "--policy", "seed", "--out", "/no/folder/x"], "there is no folder /no/folder"),
@@ -82,7 +82,7 @@ def test_two_policies_are_compared_and_drawn(
         ([SET, "--policy", "seed", "--format", "access-log"], "POSTs to /login (--login-path"),
         ([SET, "--policy", "seed", "--format", "csv"], "line 1: no column for"),
         ([str(DATA / "README.md"), "--policy", "seed"], "none of the known formats"),
-        ([str(DATA), "--policy", "seed"], "directory"),
+        ([str(DATA), "--policy", "seed"], "data cannot be read: Is a directory"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_judged(

@@ -23,6 +23,15 @@ def test_first_column_by_hand() -> None:
     assert small.kafka_tb == pytest.approx(4.173, abs=0.001)
 
 
+def test_memory_is_that_of_the_spare_task_manager_too() -> None:
+    """By hand, as docs/scaling.md does: 10 tasks with 20 M subjects, 2 rules, 1.6 KB."""
+    it = size(100_000, 10_000_000)
+    assert (it.parallelism, it.task_managers) == (10, 11)
+    assert it.memory_gb == pytest.approx(11 * (1.2 + 2 * 6.4))
+    words = " ".join(scaling.DOCUMENT.read_text(encoding="utf-8").split())
+    assert "So 11 of 14 GB, 154 GB in all." in words
+
+
 def test_accounts_bound_the_state_and_failures_do_too() -> None:
     assert size(100_000, 10_000_000).subjects == 20_000_000
     assert size(10_000, 1_000_000_000).subjects == size(10_000, 100_000_000).subjects
