@@ -31,7 +31,7 @@ status: setup ## What runs, and whether it is healthy
 logs: setup ## The newest log lines (PART=name for one part)
 	@$(PYTHON) -m tools.stack $(STACK) logs $(PART)
 
-demo: setup ## Five wrong passwords, and the milliseconds to the block
+demo: setup ## As many wrong passwords as block, and the milliseconds to the block
 	@$(PYTHON) -m tools.demo $(STACK)
 
 backtest: setup ## A policy tried on history: DATA=file POLICY=name-or-file [AGAINST=…] [CHART=file] [OUT=file]
@@ -60,7 +60,7 @@ rebuild-redis: setup ## Fill an emptied Redis at once from the block events
 	@$(PYTHON) -m tools.rebuild_redis $(STACK)
 
 verify-replay: setup ## Replay every recorded set and compare with its expected blocks: DATA=folder
-	@$(PYTHON) -m tools.verify_replay $(STACK) $(or $(DATA),../shared/data)
+	@$(PYTHON) -m tools.verify_replay $(STACK) $(or $(DATA),tests/data)
 
 bench-throughput: setup ## Attempts a second of each rule and of all, as a share of reading: [OPTIONS=…]
 	@$(PYTHON) -m tools.bench_throughput $(STACK) $(OPTIONS)

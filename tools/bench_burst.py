@@ -26,7 +26,7 @@ import requests
 from login_blocking.limits import limits
 from login_blocking.policy_file import parse_policy
 from login_blocking.subjects import Subject
-from tools.stack import layout
+from tools.stack import layout, live
 from tools.stack.layout import NoStackError, Ports, Stack
 from tools.stack.parts import parts
 
@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     arguments = parser.parse_args()
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
         with _processes(stack) as urls:
             return _measure(stack, urls, arguments.cases, arguments.runs)
     except (NoStackError, requests.RequestException) as error:

@@ -18,7 +18,7 @@ from login_blocking.limits import limits
 from login_blocking.policy import Policy
 from login_blocking.policy_file import PolicyError, parse_policy
 from login_blocking.subjects import Subject
-from tools.stack import layout
+from tools.stack import layout, live
 
 _GUESSES = 5  # by the default policy
 _DEADLINE_S = 10.0
@@ -29,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tools.demo", description=__doc__)
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
     try:
-        stack = layout.load(parser.parse_args().state_dir)
+        stack = live.load(parser.parse_args().state_dir)
         number = guesses(parse_policy(stack.policy_file.read_text(encoding="utf-8")))
         delay_ms = show(stack.login_url, stack.blocked_url, number)
     except requests.ConnectionError:

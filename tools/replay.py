@@ -33,7 +33,7 @@ from login_blocking.events import decode as decode_event
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.policy_file import PolicyError, parse_policy
 from tools.recordings import RecordingError, read_recording
-from tools.stack import job, layout, topics
+from tools.stack import job, layout, live, topics
 from tools.stack.layout import ROOT, NoStackError, Stack
 from tools.topic_records import records_of
 
@@ -77,7 +77,7 @@ def main() -> int:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        stack = layout.load(arguments.state_dir)
+        stack = live.load(arguments.state_dir)
         attempts = read_recording(arguments.data)
         policy_text = policy_file(arguments.policy).read_text(encoding="utf-8")
         parse_policy(policy_text)

@@ -14,7 +14,7 @@ from login_blocking.events import EventKind
 from login_blocking.policy_file import PolicyError
 from tools.recordings import RecordingError, read_recording
 from tools.replay import block_lines, policy_file, replay
-from tools.stack import layout
+from tools.stack import layout, live
 from tools.stack.layout import NoStackError
 
 _LAYOUT: Final = (
@@ -80,7 +80,7 @@ def _is_equal(state_dir: Path, data: Path, pair: Pair) -> bool:
     own = data / "policies" / f"{pair.policy}.json"
     policy = own if own.is_file() else policy_file(pair.policy)
     attempts = read_recording(pair.recording)
-    events = replay(layout.load(state_dir), attempts, policy.read_text(encoding="utf-8"))
+    events = replay(live.load(state_dir), attempts, policy.read_text(encoding="utf-8"))
     blocks = block_lines([event for event in events if event.event is EventKind.BLOCKED])
     equal = blocks == pair.expected.read_text(encoding="utf-8").splitlines()
     print(f"{pair.name}: {len(blocks)} blocks, {'equal' if equal else 'DIFFERENT'}", flush=True)

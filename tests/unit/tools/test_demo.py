@@ -6,7 +6,7 @@ import pytest
 
 from login_blocking.policy_file import parse_policy
 from tools import demo
-from tools.stack import layout
+from tools.stack import live
 from tools.stack.layout import Ports, Secrets, Stack
 
 POLICIES = Path(__file__).parents[3] / "policies"
@@ -62,7 +62,7 @@ class BothApis:
 @pytest.fixture
 def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     made = Stack(tmp_path, Ports(), Secrets.generate())
-    monkeypatch.setattr(layout, "load", lambda _state_dir: made)
+    monkeypatch.setattr(live, "load", lambda _state_dir: made)
     monkeypatch.setattr("sys.argv", ["demo"])
     monkeypatch.delenv("BLOCKED_API_TOKEN", raising=False)
     return made

@@ -4,7 +4,7 @@ import pytest
 
 from login_blocking.events import BlockEvent, EventKind
 from tools import verify_replay
-from tools.stack import layout
+from tools.stack import live
 
 DATA = Path(__file__).parents[2] / "data"
 BLOCK = BlockEvent(1, EventKind.BLOCKED, "user", "alice", "user-failures", 1, None, 1, None, "")
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     """Its exit status, with a job that makes one block of whatever it is given."""
     monkeypatch.setattr("sys.argv", ["verify_replay", *map(str, arguments)])
-    monkeypatch.setattr(layout, "load", lambda _state_dir: None)
+    monkeypatch.setattr(live, "load", lambda _state_dir: None)
     monkeypatch.setattr(verify_replay, "replay", lambda *_: [BLOCK])
     return verify_replay.main()
 
