@@ -113,14 +113,15 @@ check-rules: ## Prometheus' rules, their unit tests and its configuration (wants
 	@promtool check config --syntax-only deploy/prometheus/prometheus.yml
 
 # In an environment of its own: it wants other versions than the project.
+of_stack = $(PYTHON) -c "from pathlib import Path; from tools.stack import layout; print(layout.load(Path('$(or $(STATE),.local/stack)')).$(1))"
 FUZZ_CHECKS := not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance
 fuzz: setup ## Both running APIs called in every way that their OpenAPI documents allow, and others
 	@[ -x .local/fuzz/bin/schemathesis ] || { $(PYTHON) -m venv .local/fuzz && .local/fuzz/bin/pip install -q schemathesis==4.32.5; }
-	@.local/fuzz/bin/schemathesis run http://127.0.0.1:$${STACK_PORT_LOGIN_API:-3000}/openapi.json --max-examples 300 \
-	  --checks $(FUZZ_CHECKS) \
-	  -H "Authorization: Bearer $$($(PYTHON) -c 'from tools.stack import layout; print(layout.load().secrets.admin_token)')"
+	@$(PYTHON) -m tools.stack $(STACK) status >/dev/null || { echo 'the stack is not up, or not well: make status'; exit 1; }
+	@.local/fuzz/bin/schemathesis run $$($(call of_stack,login_url))/openapi.json --max-examples 300 \
+	  --checks $(FUZZ_CHECKS) -H "Authorization: Bearer $$($(call of_stack,secrets.admin_token))"
 	@# A stream has no end to wait for. Started with BLOCKED_API_LISTS_A_MINUTE=0 its lists are not refused.
-	@.local/fuzz/bin/schemathesis run http://127.0.0.1:$${STACK_PORT_BLOCKED_API:-5000}/openapi.json --max-examples 300 \
+	@.local/fuzz/bin/schemathesis run $$($(call of_stack,blocked_url))/openapi.json --max-examples 300 \
 	  --checks $(FUZZ_CHECKS) --exclude-path /blocked/stream
 
 test: setup lint types imports ## Everything: lint, types, import rules, all tests

@@ -135,7 +135,8 @@ def submit(
             _note(say, kept.remember_failure, error.job_id)
         raise
     if kept is not None and fresh:
-        _note(say, kept.remember_fresh_start, job_id)
+        # Unnoted, the next one would begin from the state that was given up.
+        kept.remember_fresh_start(job_id)
     elif kept is not None:
         _note(say, kept.remember, job_id, begin_from)
     forget_old_jars(flink, say)
@@ -149,7 +150,7 @@ def _runs_already(job_id: str, kept: Snapshots | None, say: Say) -> Submitted:
 
 
 def _note(say: Say, note: Callable[..., None], *what: str | None) -> None:
-    """What was done counts without."""
+    """A job that runs is no failure because it could not be noted."""
     try:
         note(*what)
     except OSError as error:

@@ -230,7 +230,7 @@ def _call(url: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: A
         {"Content-Type": "application/json"},
     )
     try:
-        return _answer(request, tries=_READ_TRIES if body is None else 1)
+        return _answer(request, _READ_TRIES if body is None else 1)
     except (OSError, ValueError) as error:
         raise _UnansweredError(
             f"this JobManager's own REST does not answer at {url}: {error}"
@@ -238,16 +238,17 @@ def _call(url: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: A
 
 
 def _answer(request: urllib.request.Request, tries: int) -> Any:  # noqa: ANN401 — JSON
-    try:
-        with _DIRECTLY.open(request, timeout=_REST_TIMEOUT_S) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        # Flink 2.2 makes percentiles of checkpoints lazily and without a lock: of two who read
-        # those of a job at the same moment it may fail one.
-        if error.code != HTTPStatus.INTERNAL_SERVER_ERROR or tries == 1:
-            raise
-    time.sleep(_LOOK_EVERY_S)
-    return _answer(request, tries - 1)
+    while True:
+        tries -= 1
+        try:
+            with _DIRECTLY.open(request, timeout=_REST_TIMEOUT_S) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            # Flink 2.2 makes percentiles of checkpoints lazily and without a lock: of two who read
+            # those of a job at the same moment it may fail one.
+            if error.code != HTTPStatus.INTERNAL_SERVER_ERROR or not tries:
+                raise
+        time.sleep(_LOOK_EVERY_S)
 
 
 def root_cause(error: Py4JJavaError) -> str:

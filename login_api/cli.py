@@ -4,6 +4,7 @@ import getpass
 import ipaddress
 import json
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -112,7 +113,8 @@ def _publish(given: dict[str, Any], action: Action) -> None:
 def _type_of(subject: str) -> SubjectType:
     """A user: what looks like an address, or a network, is never taken for a name in silence."""
     try:
-        ipaddress.ip_interface(subject.strip())
+        # As the key of a user is made: other digits would become these.
+        ipaddress.ip_interface(unicodedata.normalize("NFKC", subject).strip())
     except ValueError:
         return "user"
     raise click.ClickException(

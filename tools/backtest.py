@@ -22,8 +22,9 @@ from login_blocking.events import BlockEvent, EventKind
 from login_blocking.policy_file import PolicyError, parse_policy
 from tools import backtest_report as report
 from tools.backtest_chart import SUFFIXES, draw
+from tools.policies import find_policy
 from tools.recordings import Format, Reading, Recording, RecordingError, read
-from tools.replay import block_lines, policy_file
+from tools.replay import block_lines
 
 Judge = Callable[[list[Attempt], str], list[BlockEvent]]
 
@@ -104,7 +105,7 @@ def _run(options: argparse.Namespace, judge: Judge | None) -> None:
 
 
 def _policy_text(name: str) -> str:
-    text = policy_file(name).read_text(encoding="utf-8")
+    text = find_policy(name).read_text(encoding="utf-8")
     try:
         parse_policy(text)
     except PolicyError as error:
@@ -114,8 +115,8 @@ def _policy_text(name: str) -> str:
 
 def _short_name(name: str, names: Sequence[str]) -> str:
     """A policy's name without folder and suffix, unless the other one would be called the same."""
-    stems = [policy_file(other).stem for other in names]
-    stem = policy_file(name).stem
+    stems = [find_policy(other).stem for other in names]
+    stem = find_policy(name).stem
     return stem if stems.count(stem) == 1 else name[-_LONGEST_NAME:]
 
 

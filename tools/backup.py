@@ -60,7 +60,7 @@ def main() -> int:
         if arguments.command == "make":
             make(live.load(arguments.state_dir), arguments.folder)
         else:
-            restore(arguments.folder, arguments.state_dir, Ports.chosen())
+            restore(arguments.folder, arguments.state_dir, _ports_of(arguments.folder))
             print(f"Start it: make up STATE={arguments.state_dir}")
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"{error.cmd[0]}: {error.stderr.decode(errors='replace')}\n")
@@ -80,6 +80,14 @@ def main() -> int:
     return 0
 
 
+def _ports_of(folder: Path) -> Ports:
+    try:
+        copied = json.loads((folder / "stack.json").read_text())
+    except FileNotFoundError:
+        return Ports.chosen()
+    return Ports.chosen(Ports(**copied["ports"]))
+
+
 def make(stack: Stack, folder: Path) -> None:
     """Copies a running stack into a folder that is not there yet; readable by its owner only."""
     if folder.exists():
@@ -89,7 +97,7 @@ def make(stack: Stack, folder: Path) -> None:
     flink = FlinkRest(stack.flink_url)
     job_id = flink.running(job.JOB_NAME)
     if job_id is None:
-        raise BackupError("no job runs: make status")
+        raise BackupError(f"no job runs: {layout.make('status', stack.state_dir)}")
     savepoint = Path(flink.savepoint(job_id).removeprefix("file:"))
     shutil.copytree(savepoint, folder / "savepoint")
     _say("savepoint", folder / "savepoint")

@@ -28,12 +28,14 @@ def main() -> int:
     """Runs the command line: 0 if everything happened as it should, 1 if not."""
     parser = argparse.ArgumentParser(prog="tools.demo", description=__doc__)
     parser.add_argument("--state-dir", type=Path, default=layout.DEFAULT_STATE_DIR)
+    state_dir = parser.parse_args().state_dir
     try:
-        stack = live.load(parser.parse_args().state_dir)
+        stack = live.load(state_dir)
         number = guesses(parse_policy(stack.policy_file.read_text(encoding="utf-8")))
         delay_ms = show(stack.login_url, stack.blocked_url, number)
     except requests.ConnectionError:
-        sys.stderr.write("The stack does not answer. Start it: make up\n")
+        status = layout.make("status", state_dir)
+        sys.stderr.write(f"The stack does not answer. Look at it: {status}\n")
         return 1
     except (layout.NoStackError, requests.RequestException, DemoError, PolicyError) as error:
         sys.stderr.write(f"{error}\n")
@@ -54,13 +56,13 @@ def guesses(policy: Policy) -> int:
     if not of_user:
         raise DemoError(
             "no rule of the policy in force blocks a user for failures from unknown places;"
-            " the demo wants one: make upgrade POLICY=default"
+            " the demo wants one, as policy default has it"
         )
     of_address = [it.threshold for it in limits(policy, Subject("ip", "127.0.0.1"))]
     if of_address and min(of_address) <= min(of_user):
         raise DemoError(
-            "the policy in force blocks 127.0.0.1 before a user; the demo wants it exempt:"
-            " make upgrade POLICY=default"
+            "the policy in force blocks 127.0.0.1 before a user; the demo wants it exempt,"
+            " as it is in policy default"
         )
     return min(of_user)
 
@@ -89,9 +91,7 @@ def show(login_url: str, blocked_url: str, number: int = _GUESSES) -> float:
         answered = time.perf_counter()
         while not _is_listed(session, blocked_url, attacked):
             if time.perf_counter() - answered > _DEADLINE_S:
-                raise DemoError(
-                    f"no block within {_DEADLINE_S:.0f} s; look at: make status, make logs"
-                )
+                raise DemoError(f"no block within {_DEADLINE_S:.0f} s: look at status and logs")
         delay_ms = (time.perf_counter() - answered) * 1_000
         print(f"{datetime.now(UTC):%H:%M:%S.%f}  GET /blocked lists {attacked}")
         _expect(call("login", attacked, password), 403)

@@ -6,7 +6,7 @@ import sys
 from flink_jobs.rules_sql import hits_sql, state_name, state_ttl_ms
 from login_blocking.policy import duration_text
 from login_blocking.policy_file import PolicyError, parse_policy
-from tools.replay import policy_file
+from tools.policies import find_policy
 
 
 def main() -> int:
@@ -14,7 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tools.explain", description=__doc__)
     parser.add_argument("policy", help="a file, or the name of a shipped policy")
     try:
-        policy = parse_policy(policy_file(parser.parse_args().policy).read_text(encoding="utf-8"))
+        policy = parse_policy(find_policy(parser.parse_args().policy).read_text(encoding="utf-8"))
     except (PolicyError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -6,7 +6,7 @@ import sys
 
 from login_blocking.policy import duration_text
 from login_blocking.policy_file import PolicyError, parse_policy, policy_json_schema
-from tools.replay import policy_file
+from tools.policies import find_policy
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
         print(json.dumps(policy_json_schema(), indent=2))
         return 0
     try:
-        policy = parse_policy(policy_file(arguments.policy).read_text(encoding="utf-8"))
+        policy = parse_policy(find_policy(arguments.policy).read_text(encoding="utf-8"))
     except (PolicyError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

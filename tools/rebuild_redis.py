@@ -78,8 +78,12 @@ def main() -> int:
         why = refusal(access, error, f"{_PREFIX}KAFKA_") or f"does not answer: {error}"
         sys.stderr.write(f"Kafka at {access.bootstrap}: {why}\n")
         return 1
-    except (NoStackError, BlockWriteError, redis.RedisError) as error:
-        remedy = f"look at {_PREFIX}REDIS_URL" if given.from_environment else "make status"
+    except NoStackError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except (BlockWriteError, redis.RedisError) as error:
+        status = layout.make("status", given.state_dir)
+        remedy = f"look at {_PREFIX}REDIS_URL" if given.from_environment else status
         sys.stderr.write(f"{error}; is it up? {remedy}\n")
         return 1
     seconds = time.monotonic() - began

@@ -32,9 +32,10 @@ from login_blocking.events import BlockEvent, EventKind
 from login_blocking.events import decode as decode_event
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.policy_file import PolicyError, parse_policy
+from tools.policies import find_policy
 from tools.recordings import RecordingError, read_recording
 from tools.stack import job, layout, live, topics
-from tools.stack.layout import ROOT, NoStackError, Stack
+from tools.stack.layout import NoStackError, Stack
 from tools.topic_records import records_of
 
 _KEPT_FOR_EVER: Final = {"retention.ms": "-1"}
@@ -79,7 +80,7 @@ def main() -> int:
     try:
         stack = live.load(arguments.state_dir)
         attempts = read_recording(arguments.data)
-        policy_text = policy_file(arguments.policy).read_text(encoding="utf-8")
+        policy_text = find_policy(arguments.policy).read_text(encoding="utf-8")
         parse_policy(policy_text)
         events = replay(stack, attempts, policy_text)
     except KeyboardInterrupt:
@@ -93,16 +94,6 @@ def main() -> int:
         arguments.out.write_text("".join(f"{line}\n" for line in block_lines(blocks)))
     _summarise(attempts, blocks)
     return 0
-
-
-def policy_file(name: str) -> Path:
-    """A policy by its file, or by the name of one in policies/; raises PolicyError for neither."""
-    shipped = ROOT / "policies" / f"{name}.yaml"
-    chosen = shipped if shipped.is_file() else Path(name)
-    if not chosen.is_file():
-        names = ", ".join(sorted(file.stem for file in (ROOT / "policies").glob("*.yaml")))
-        raise PolicyError([f"there is no policy {name}: give a file, or one of {names}"])
-    return chosen
 
 
 def disorder_ms(attempts: Sequence[Attempt]) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 from flink_control.jar import WrongJarError
 from flink_control.rest import FlinkError
 from login_blocking.policy_file import PolicyError
-from tools.replay import policy_file
+from tools.interrupts import finished_before_ctrl_c
+from tools.policies import find_policy
 from tools.stack import job, layout, live
 from tools.stack.layout import NoStackError
 
@@ -23,25 +24,36 @@ def main() -> int:
     given = parser.parse_args()
     try:
         stack = live.load(given.state_dir)
-        file = policy_file(given.policy) if given.policy else stack.policy_file
+        file = find_policy(given.policy) if given.policy else stack.policy_file
         policy = file.read_text(encoding="utf-8")
-        submitted = job.submit(stack, policy, snapshot=given.from_, fresh=given.fresh)
-        if submitted.fresh:
-            layout.choose_policy(stack, policy)
+        with finished_before_ctrl_c():
+            submitted = job.submit(stack, policy, snapshot=given.from_, fresh=given.fresh)
+            if submitted.fresh:
+                layout.choose_policy(stack, policy)
     except (NoStackError, PolicyError, FlinkError, WrongJarError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("Whether the job was submitted is not known: make status\n")
+        again = layout.make("upgrade", given.state_dir)
+        sys.stderr.write(
+            "Left half done: whether the job runs is not known, and the Login API's guard has the "
+            f"policy of before. {again} brings them together.\n"
+        )
         return 130
     if submitted.fresh:
         began_from = submitted.snapshot or "no earlier state"
         print(f"job {submitted.job_id} runs, from {began_from}, and judges by {file}")
         return 0
-    unused = given.policy or given.from_ or given.fresh
-    hint = f"; what was named is not heeded ({layout.make('upgrade', given.state_dir)} does)"
-    print(f"job {submitted.job_id} already runs{hint if unused else ''}")
+    print(f"job {submitted.job_id} already runs{_not_heeded(given)}")
     return 0
+
+
+def _not_heeded(given: argparse.Namespace) -> str:
+    if given.from_ or given.fresh:
+        return "; what it was to begin from is not heeded: that takes a job that was stopped"
+    if given.policy:
+        return f"; its policy stays, another one: {layout.make('upgrade', given.state_dir)}"
+    return ""
 
 
 if __name__ == "__main__":

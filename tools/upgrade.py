@@ -5,10 +5,7 @@ counts, changed ones start fresh, blocks stay as they are; attempts wait in Kafk
 """
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from flink_control import live_job
@@ -16,7 +13,8 @@ from flink_control.rest import FlinkError, FlinkRest
 from flink_jobs.rules_sql import state_name
 from login_blocking.policy import Policy
 from login_blocking.policy_file import PolicyError, parse_policy
-from tools.replay import policy_file
+from tools.interrupts import finished_before_ctrl_c
+from tools.policies import find_policy
 from tools.stack import job, layout, live
 from tools.stack.layout import NoStackError, Stack
 
@@ -29,8 +27,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         stack = live.load(arguments.state_dir)
-        file = policy_file(arguments.policy) if arguments.policy else stack.policy_file
-        with _finished_before_ctrl_c():
+        file = find_policy(arguments.policy) if arguments.policy else stack.policy_file
+        with finished_before_ctrl_c():
             pause_s = upgrade(stack, file)
     except (NoStackError, PolicyError, FlinkError, OSError) as error:
         sys.stderr.write(f"{error}\n")
@@ -45,21 +43,6 @@ def main() -> int:
     after = "" if pause_s is None else f" after a pause of {pause_s:.1f} s"
     print(f"Judging by {file}{after}.")
     return 0
-
-
-@contextmanager
-def _finished_before_ctrl_c() -> Iterator[None]:
-    """The first Ctrl-C is told to wait: between job and guard there would be two policies."""
-
-    def once(*_: object) -> None:
-        signal.signal(signal.SIGINT, before)
-        sys.stderr.write("It ends in a moment, not half done. Ctrl-C again leaves it so.\n")
-
-    before = signal.signal(signal.SIGINT, once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def upgrade(stack: Stack, file: Path) -> float | None:

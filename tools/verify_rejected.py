@@ -16,6 +16,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from flink_control.rest import FlinkError
 from login_blocking.events import EventKind
 from tools import replay
+from tools.policies import find_policy
 from tools.recordings import read_recording
 from tools.stack import layout, live, topics
 from tools.stack.layout import NoStackError, Stack
@@ -76,7 +77,7 @@ def _verify(stack: Stack, arguments: argparse.Namespace) -> int:
             producer.send(names.attempts, key=b"k", value=stray, timestamp_ms=attempts[-1].ts)
         producer.flush(timeout=120)
         producer.close(timeout=5)
-        text = replay.policy_file(arguments.policy).read_text(encoding="utf-8")
+        text = find_policy(arguments.policy).read_text(encoding="utf-8")
         settings = replay.job_settings(names, text, attempts) | {"rejected_topic": rejected}
         with replay.progress_bar() as progress:
             replay.run_job(stack, settings, len(attempts) + len(chosen), progress)

@@ -12,10 +12,11 @@ from kafka.errors import KafkaError
 from flink_control.rest import FlinkError
 from login_blocking.events import EventKind
 from login_blocking.policy_file import PolicyError
+from tools.policies import find_policy
 from tools.recordings import RecordingError, read_recording
-from tools.replay import block_lines, policy_file, replay
+from tools.replay import block_lines, replay
 from tools.stack import layout, live
-from tools.stack.layout import NoStackError
+from tools.stack.layout import NoStackError, Stack
 
 _LAYOUT: Final = (
     "DATA holds recordings SET.ndjson or SET.ndjson.gz, and expected/SET.POLICY.ndjson with the"
@@ -51,8 +52,13 @@ def main() -> int:
     if not compared:
         sys.stderr.write(f"nothing to compare in {arguments.data}: {_LAYOUT}\n")
         return 1
+    missing = _missing(arguments, compared)
+    if missing:
+        sys.stderr.write(f"nothing is expected of {', '.join(missing)}: {_LAYOUT}\n")
+        return 1
     try:
-        equal = [_is_equal(arguments.state_dir, arguments.data, pair) for pair in compared]
+        stack = live.load(arguments.state_dir)
+        equal = [_is_equal(stack, arguments.data, pair) for pair in compared]
     except (NoStackError, RecordingError, PolicyError, FlinkError, KafkaError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -65,22 +71,37 @@ def pairs(
     """All that a folder lets one compare; None for all sets, or all policies."""
     return [
         Pair(recording, policy, expected)
-        for recording in sorted([*data.glob("*.ndjson"), *data.glob("*.ndjson.gz")])
+        for recording in _recordings(data)
         if sets is None or _set(recording) in sets
         for expected in sorted((data / "expected").glob(f"{_set(recording)}.*.ndjson"))
-        if (policy := expected.name.split(".")[1]) and (policies is None or policy in policies)
+        if (policy := expected.name.removeprefix(f"{_set(recording)}.").removesuffix(".ndjson"))
+        and (policies is None or policy in policies)
     ]
+
+
+def _missing(arguments: argparse.Namespace, compared: Sequence[Pair]) -> list[str]:
+    """What was named, or without that lies there, and would be passed over in silence."""
+    sets = arguments.set or [_set(recording) for recording in _recordings(arguments.data)]
+    wanted = [("set", name) for name in sets]
+    wanted += [("policy", name) for name in arguments.policy or ()]
+    found = {("set", _set(pair.recording)) for pair in compared}
+    found |= {("policy", pair.policy) for pair in compared}
+    return [f"{kind} {name}" for kind, name in wanted if (kind, name) not in found]
+
+
+def _recordings(data: Path) -> list[Path]:
+    return sorted([*data.glob("*.ndjson"), *data.glob("*.ndjson.gz")])
 
 
 def _set(recording: Path) -> str:
     return recording.name.partition(".")[0]
 
 
-def _is_equal(state_dir: Path, data: Path, pair: Pair) -> bool:
+def _is_equal(stack: Stack, data: Path, pair: Pair) -> bool:
     own = data / "policies" / f"{pair.policy}.json"
-    policy = own if own.is_file() else policy_file(pair.policy)
+    policy = own if own.is_file() else find_policy(pair.policy)
     attempts = read_recording(pair.recording)
-    events = replay(live.load(state_dir), attempts, policy.read_text(encoding="utf-8"))
+    events = replay(stack, attempts, policy.read_text(encoding="utf-8"))
     blocks = block_lines([event for event in events if event.event is EventKind.BLOCKED])
     equal = blocks == pair.expected.read_text(encoding="utf-8").splitlines()
     print(f"{pair.name}: {len(blocks)} blocks, {'equal' if equal else 'DIFFERENT'}", flush=True)

@@ -8,6 +8,7 @@ import requests
 
 from flink_control.rest import FlinkError
 from tools import demo, replay
+from tools.policies import find_policy
 from tools.recordings import read_recording
 from tools.stack.layout import ROOT, Stack
 
@@ -53,7 +54,7 @@ def test_blocked_user_is_shown_with_rule_and_end(stack: Stack) -> None:
 
 @pytest.mark.parametrize("name", ["elastic_examples_auth.ndjson.gz", "disorder.ndjson"])
 def test_recorded_attempts_lead_to_the_expected_blocks(stack: Stack, name: str) -> None:
-    policy = replay.policy_file("seed").read_text()
+    policy = find_policy("seed").read_text()
 
     events = replay.replay(stack, read_recording(DATA / name), policy)
 
@@ -62,7 +63,7 @@ def test_recorded_attempts_lead_to_the_expected_blocks(stack: Stack, name: str) 
 
 
 def test_history_reaches_neither_redis_nor_the_live_topic(stack: Stack) -> None:
-    policy = replay.policy_file("seed").read_text()
+    policy = find_policy("seed").read_text()
     attempts = read_recording(DATA / "disorder.ndjson")
 
     blocked = {event.subject for event in replay.replay(stack, attempts, policy)}

@@ -17,7 +17,7 @@ from rich.table import Table
 from flink_control import live_job
 from flink_control.rest import FlinkError, FlinkRest
 from login_blocking.policy_file import PolicyError
-from tools.replay import policy_file
+from tools.policies import find_policy
 from tools.stack import job, layout, live, prepare, processes
 from tools.stack.binaries import MissingProgramError
 from tools.stack.layout import DEFAULT_STATE_DIR, ROOT, NoStackError, Ports, Stack, WrongPortError
@@ -26,6 +26,7 @@ from tools.stack.supervisor import Supervisor
 
 _UP_TIMEOUT_S = 300.0
 _DOWN_TIMEOUT_S = 90.0
+_DOWN = 3
 _console = Console(highlight=False)
 
 
@@ -38,7 +39,7 @@ def main() -> int:
             case "up":
                 ports = Ports.free() if arguments.ports == "auto" else _ports(state_dir)
                 named = arguments.policy
-                ended = up(state_dir, ports, None if named is None else policy_file(named))
+                ended = up(state_dir, ports, None if named is None else find_policy(named))
             case "run":
                 stack = layout.load(state_dir)
                 ended = Supervisor(stack, parts(stack)).run()
@@ -52,8 +53,9 @@ def main() -> int:
             case _:
                 ended = logs(state_dir, arguments.part)
     except (MissingProgramError, NoStackError, WrongPortError, PolicyError, FlinkError) as error:
-        _console.print(str(error), style="red")
-        return 1
+        # Flink's words may hold brackets, and a command is there to be copied.
+        _console.print(str(error), style="red", markup=False, soft_wrap=True)
+        return _DOWN if isinstance(error, NoStackError) and arguments.command == "status" else 1
     return ended
 
 
@@ -192,9 +194,10 @@ def status(state_dir: Path, *, as_json: bool) -> int:
             return 1
     else:
         layout.load(state_dir)
-        _console.print(f"The stack is down. Start it: {layout.make('up', state_dir)}")
+        start = layout.make("up", state_dir)
+        _console.print(f"The stack is down. Start it: {start}", soft_wrap=True)
     if state is None or not up_now:
-        return 3
+        return _DOWN
     return 0 if state["state"] == "healthy" else 1
 
 
@@ -220,7 +223,7 @@ def _show(stack: Stack, state: dict[str, Any]) -> bool:
     for name, part in state["parts"].items():
         address = f"127.0.0.1:{part['port']}" if part["port"] else part["detail"]
         if name == "block-detector":
-            address = ""  # its id would not fit
+            address, of_the_job = "", part["detail"]  # its id would not fit, nor what it refused
         if name == "block-detector" and part["state"] == "done":
             judged, of_the_job = job.health(stack)
             part = {**part, "state": "running" if judged else "NOT WELL"}  # noqa: PLW2901
@@ -228,7 +231,7 @@ def _show(stack: Stack, state: dict[str, Any]) -> bool:
         table.add_row(name, address, part["state"], str(part["restarts"]), pid)
     _console.print(table)
     if of_the_job:
-        _console.print(f"block-detector: {of_the_job}", soft_wrap=True)
+        _console.print(f"block-detector: {of_the_job}", markup=False, soft_wrap=True)
     if not judged:
         _console.print("block-detector does not judge as it should, see above", style="red")
     for call, body in (

@@ -62,7 +62,8 @@ def health(stack: Stack) -> tuple[bool, str]:
     """Whether exactly the live job runs, and in words what does."""
     well, words = live_job.health(FlinkRest(stack.flink_url, timeout_s=3.0))
     if words == live_job.NONE_RUNS:
-        words = "no job runs: make upgrade starts it from its newest state"
+        start = layout.make("upgrade", stack.state_dir)
+        words = f"no job runs: {start} starts it from its newest state"
     return well, words
 
 

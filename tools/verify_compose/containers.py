@@ -264,13 +264,15 @@ class Podman:
 
     def remove_all(self) -> None:
         """Containers, volumes, networks of the prefix, and their rules; images stay."""
-        for name in self._named("ps", "--all"):
-            self.try_call("rm", "--force", "--time", "1", name)
-        for name in self._named("volume", "ls"):
-            self.try_call("volume", "rm", "--force", name)
-        for name in self._named("network", "ls"):
-            self.try_call("network", "rm", "--force", name)
-        self._open_again()
+        try:
+            for name in self._named("ps", "--all"):
+                self.try_call("rm", "--force", "--time", "1", name)
+            for name in self._named("volume", "ls"):
+                self.try_call("volume", "rm", "--force", name)
+            for name in self._named("network", "ls"):
+                self.try_call("network", "rm", "--force", name)
+        finally:
+            self._open_again()
 
     def image(self, name: str) -> str | None:
         """The image of that name, as podman knows it, if it is here and no stand-in."""

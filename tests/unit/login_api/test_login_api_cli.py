@@ -43,7 +43,10 @@ def test_what_is_no_command_is_one_line_with_its_field(
 
 
 @pytest.mark.parametrize("command", ["block", "unblock"])
-@pytest.mark.parametrize("subject", ["198.51.100.7", " 2001:db8::1", "2001:db8::/64", "10.0.0.0/8"])
+@pytest.mark.parametrize(
+    "subject",
+    ["198.51.100.7", " 2001:db8::1", "2001:db8::/64", "10.0.0.0/8", "\uff11\uff198.51.100.7"],
+)
 def test_an_address_is_not_taken_for_a_user_in_silence(command: str, subject: str) -> None:
     code, written = run(command, subject, "--by", "eve", "--reason", "x")
     assert code == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.stack import __main__ as command_line
-from tools.stack import layout, live, prepare, processes
+from tools.stack import job, layout, live, prepare, processes
 from tools.stack.layout import (
     DEFAULT_STATE_DIR,
     MAX_PARALLELISM,
@@ -141,7 +141,9 @@ def test_command_for_the_usual_stack_names_no_folder() -> None:
     ("target", "others"),
     [
         *[(it, []) for it in ("up", "down", "status", "logs", "demo", "upgrade", "submit")],
-        *[(it, []) for it in ("savepoint", "rebuild-redis", "verify-replay", "bench-upgrade")],
+        *[(it, []) for it in ("savepoint", "rebuild-redis", "verify-replay", "bench-sizes")],
+        *[(f"bench-{it}", []) for it in ("throughput", "latency", "burst", "outage", "upgrade")],
+        *[(f"bench-{it}", []) for it in ("refusal", "logins")],
         ("replay", ["DATA=some"]),
         ("backup", ["TO=there"]),
         ("restore", ["FROM=there"]),
@@ -153,3 +155,40 @@ def test_command_works_on_the_stack_that_is_named(target: str, others: list[str]
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert "--state-dir /another" in told
+
+
+def test_fuzzing_is_of_the_stack_that_is_named() -> None:
+    told = subprocess.run(
+        ["make", "--dry-run", "fuzz", "STATE=/another"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert told.count("layout.load(Path('/another'))") == 3
+
+
+def test_status_of_no_stack_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["stack", "--state-dir", str(tmp_path), "status"])
+    assert command_line.main() == 3
+    assert f"make up STATE={tmp_path}\n" in capsys.readouterr().out  # in one line, to be copied
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [("restarting", "refused: [pekko.tcp://…] why"), ("done", "job 1f running")],
+)
+def test_status_tells_of_the_job_whole(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    state: str,
+    told: str,
+) -> None:
+    stack = layout.create(tmp_path, Ports(), POLICY)
+    monkeypatch.setattr(job, "health", lambda _: (True, "job 1f running"))
+    detail = "refused: [pekko.tcp://…] why"
+    part = {"port": None, "detail": detail, "state": state, "restarts": 1, "identity": None}
+
+    command_line._show(stack, {"parts": {"block-detector": part}})
+
+    assert f"block-detector: {told}\n" in capsys.readouterr().out

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tools import upgrade
-from tools.stack import layout, live
+from flink_control import live_job
+from flink_control.live_job import Submitted
+from tools import submit, upgrade
+from tools.stack import job, layout, live
 from tools.stack.layout import ROOT, Ports, Stack
 
 POLICY = ROOT / "policies" / "default.yaml"
@@ -59,3 +61,71 @@ def test_second_ctrl_c_leaves_it_and_says_how_to_go_on(
     assert done == []
     told = capsys.readouterr().err
     assert f"make upgrade STATE={stack.state_dir} brings them together" in told
+
+
+def test_where_no_job_ran_there_was_no_pause(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(live_job, "only", lambda _: None)
+    monkeypatch.setattr(job, "ensure", lambda _: "job 1")
+
+    assert upgrade.main() == 0
+
+    assert capsys.readouterr().out.splitlines()[-1].endswith("policies/strict.yaml.")
+    assert "threshold: 3" in stack.policy_file.read_text()
+
+
+def submitted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, options: list[str], *, fresh: bool
+) -> None:
+    monkeypatch.setattr(job, "submit", lambda *_, **__: Submitted("1", "file:/s", fresh=fresh))
+    monkeypatch.setattr("sys.argv", ["submit", "--state-dir", str(stack.state_dir), *options])
+    assert submit.main() == 0
+
+
+def test_submission_tells_what_it_began_from_and_by_which_policy(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submitted(stack, monkeypatch, ["--policy", "strict"], fresh=True)
+
+    told = capsys.readouterr().out
+    assert told.startswith("job 1 runs, from file:/s, and judges by ")
+    assert told.endswith("policies/strict.yaml\n")
+    assert "threshold: 3" in stack.policy_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "job 1 already runs\n"),
+        (["--policy", "strict"], "its policy stays, another one: make upgrade STATE="),
+        (["--from", "file:/s"], "what it was to begin from is not heeded"),
+        (["--fresh"], "what it was to begin from is not heeded"),
+    ],
+)
+def test_submission_beside_a_job_that_runs_tells_what_was_not_heeded(
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    told: str,
+) -> None:
+    submitted(stack, monkeypatch, options, fresh=False)
+
+    assert told in capsys.readouterr().out
+    assert stack.policy_file.read_text() == POLICY.read_text()
+
+
+def test_interrupted_submission_says_how_to_go_on(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(*_: object, **__: object) -> None:
+        for _interrupt in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(job, "submit", slow)
+    monkeypatch.setattr("sys.argv", ["submit", "--state-dir", str(stack.state_dir)])
+
+    assert submit.main() == 130
+
+    assert f"make upgrade STATE={stack.state_dir}" in capsys.readouterr().err

@@ -49,6 +49,31 @@ def test_nothing_to_compare_is_a_failure_that_tells_the_layout(
     assert "expected/SET.POLICY.ndjson" in told
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], "set another"),
+        (["--set", "one", "typo"], "set typo"),
+        (["--set", "one", "--policy", "seed", "typo"], "policy typo"),
+    ],
+)
+def test_what_would_be_passed_over_is_a_failure(
+    folder: Path,
+    options: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "another.ndjson").touch()
+    assert run(monkeypatch, folder, *options) == 1
+    assert capsys.readouterr().err.startswith(f"nothing is expected of {told}: ")
+
+
+def test_policys_name_may_hold_a_dot(folder: Path) -> None:
+    (folder / "expected/one.v1.2.ndjson").touch()
+    assert [pair.policy for pair in verify_replay.pairs(folder)] == ["seed", "v1.2"]
+
+
 def test_help_tells_the_layout(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

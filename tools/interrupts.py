@@ -1,0 +1,21 @@
+"""Ctrl-C where something must not be left half done."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def finished_before_ctrl_c() -> Iterator[None]:
+    """The first Ctrl-C is told to wait, the second is KeyboardInterrupt as ever."""
+
+    def once(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        sys.stderr.write("It ends in a moment. Ctrl-C again leaves it half done.\n")
+
+    before = signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
