@@ -14,6 +14,9 @@ def finished_before_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         sys.stderr.write("It ends in a moment. Ctrl-C again leaves it half done.\n")
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+        yield
+        return
     before = signal.signal(signal.SIGINT, once)
     try:
         yield

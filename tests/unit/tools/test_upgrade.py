@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     arguments = ["upgrade", "--policy", "strict", "--state-dir", str(tmp_path)]
     monkeypatch.setattr("sys.argv", arguments)
     return stack
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_as_in_a_terminal() -> Iterator[None]:
+    """In a shell's background, as where CI may run, it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupted(times: int, monkeypatch: pytest.MonkeyPatch, done: list[str]) -> None:
@@ -48,6 +57,18 @@ def test_first_ctrl_c_lets_it_end(
     assert "after a pause of 2.5 s" in told.out
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_that_is_ignored_stays_so(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(2, monkeypatch, [])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    assert upgrade.main() == 0
+
+    assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_second_ctrl_c_leaves_it_and_says_how_to_go_on(
