@@ -6,6 +6,10 @@ OUT ?=
 CHOSEN_POLICY = $(if $(filter-out file,$(origin POLICY)),--policy $(or $(wildcard policies/$(POLICY).yaml),$(POLICY)))
 STACK = $(if $(STATE),--state-dir $(STATE))
 need = $(if $($(1)),,$(error $(1) is missing: $(2)))
+# Not out of the environment, where the runbook's may stand: it would turn the local stack's commands into a cluster's.
+ifneq ($(origin FLINK),command line)
+override FLINK :=
+endif
 CONTROL = FLINK_URL=$(FLINK) $(PYTHON) -m flink_control
 JAR_AND_POLICY = --jar .local/launcher/block-detector.jar $(CHOSEN_POLICY)
 
@@ -44,7 +48,7 @@ replay: setup ## Recorded attempts through the stack: DATA=file POLICY=name-or-f
 upgrade: setup ## Another policy (or version) for the live job, nothing lost: [POLICY=name-or-file] [FLINK=url]
 	@$(if $(FLINK),$(CONTROL) upgrade $(JAR_AND_POLICY),$(PYTHON) -m tools.upgrade $(STACK) $(CHOSEN_POLICY))
 
-submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=file] [FROM=savepoint] [FRESH=1]
+submit: setup ## Start the live job unless it runs, by REST: [FLINK=url] [POLICY=name-or-file] [FROM=savepoint] [FRESH=1]
 	@$(if $(FLINK),$(CONTROL) submit $(JAR_AND_POLICY),$(PYTHON) -m tools.submit $(STACK) $(CHOSEN_POLICY)) $(if $(FROM),--from $(FROM)) $(if $(FRESH),--fresh)
 
 savepoint: setup ## Write a savepoint of the live job, which goes on, by REST: [FLINK=url]
@@ -59,7 +63,7 @@ explain: setup ## The SQL that a policy becomes: POLICY=name-or-file
 rebuild-redis: setup ## Fill an emptied Redis at once from the block events
 	@$(PYTHON) -m tools.rebuild_redis $(STACK)
 
-verify-replay: setup ## Replay every recorded set and compare with its expected blocks: DATA=folder
+verify-replay: setup ## Replay every recorded set and compare with its expected blocks: [DATA=folder], else tests/data
 	@$(PYTHON) -m tools.verify_replay $(STACK) $(or $(DATA),tests/data)
 
 bench-throughput: setup ## Attempts a second of each rule and of all, as a share of reading: [OPTIONS=…]

@@ -82,7 +82,8 @@ class Settings(OnlyKafka):
     argon2_memory_kib: PositiveInt = 19_456
     argon2_time_cost: PositiveInt = 2
     argon2_parallelism: PositiveInt = 1
-    hash_concurrency: PositiveInt = Field(default_factory=lambda: os.cpu_count() or 1)
+    # Of all workers together. No more by itself than leaves threads with the other defaults.
+    hash_concurrency: PositiveInt = Field(default_factory=lambda: min(os.cpu_count() or 1, 15))
     hash_wait_ms: PositiveInt = 1_000
     hash_waiting: PositiveInt = 16
 
@@ -91,12 +92,16 @@ class Settings(OnlyKafka):
 
     @model_validator(mode="after")
     def _with_threads_that_hash_nothing(self) -> Self:
-        if self.hash_concurrency + self.hash_waiting >= self.threads:
+        if self.hashes_a_worker() + self.hash_waiting >= self.threads:
             raise ValueError(
-                "LOGIN_API_THREADS: more than LOGIN_API_HASH_CONCURRENCY and _HASH_WAITING "
-                "together, or hashes take the threads that refuse and report"
+                "LOGIN_API_THREADS: more than a worker's LOGIN_API_HASH_CONCURRENCY and "
+                "_HASH_WAITING together, or hashes take the threads that refuse and report"
             )
         return self
+
+    def hashes_a_worker(self) -> int:
+        """How many of the hashes at once are each worker's."""
+        return max(1, self.hash_concurrency // self.workers)
 
     def places_secret(self) -> bytes | None:
         """The key under which known places are hashed, None to know none."""

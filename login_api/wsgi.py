@@ -83,7 +83,7 @@ app = create_app(
                 time_cost=_settings.argon2_time_cost,
                 parallelism=_settings.argon2_parallelism,
             ),
-            max(1, _settings.hash_concurrency // _settings.workers),
+            _settings.hashes_a_worker(),
             _settings.hash_waiting,
             _settings.hash_wait_ms,
             _metrics.hashes_in_hand,

@@ -3,7 +3,9 @@
 Takes some minutes and free ports, and leaves nothing behind.
 """
 
+import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,8 @@ class DrillError(Exception):
 
 def main() -> int:
     """Plays the drill: 0 if all came back."""
+    argparse.ArgumentParser(prog="tools.restore_drill", description=__doc__).parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is below is ended, too
     with tempfile.TemporaryDirectory(prefix="drill-") as folder:
         first, second = Path(folder) / "first", Path(folder) / "second"
         try:
@@ -54,6 +58,8 @@ def main() -> int:
         except (DrillError, backup.BackupError, KafkaError, requests.RequestException) as error:
             sys.stderr.write(f"{error}\n")
             return 1
+        except KeyboardInterrupt:
+            return 130
         finally:
             for state_dir in (first, second):
                 if state_dir.exists():

@@ -38,7 +38,7 @@ class Costs:
     """Bytes of a checkpoint, likewise; RocksDB on disk takes less."""
     hash_s: float = 0.031
     """Core seconds of one password, argon2id with OWASP's minimum."""
-    login_us: int = 1_600
+    login_us: int = 1_800
     """Core microseconds of a login beside its hash: HTTP, guard, Kafka, Postgres."""
     refused_us: int = 300
     """Core microseconds of a refused login."""
@@ -214,18 +214,21 @@ def main() -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="tools.scaling", description=__doc__)
     parser.add_argument("--rate", type=_positive, help="attempts a second at the peak")
-    parser.add_argument("--accounts", type=_positive, default=10_000_000)
-    parser.add_argument("--failing", type=float, default=COSTS.failing, help="share that fails")
+    parser.add_argument("--accounts", type=_positive, help="10 million if not said")
+    parser.add_argument("--failing", type=float, help=f"share that fails, {COSTS.failing}")
     parser.add_argument("--write", action="store_true", help=f"renew the table in {DOCUMENT.name}")
     arguments = parser.parse_args()
+    if arguments.rate is None and (arguments.accounts or arguments.failing is not None):
+        parser.error("--rate is missing (make scale RATE=attempts/s): without it all is fixed")
     if arguments.write:
         _renew(DOCUMENT)
     if arguments.rate is None:
         print(shipped_table())
         return 0
     try:
-        costs = Costs(failing=arguments.failing)
-        print(table([size(arguments.rate, arguments.accounts, costs)]))
+        failing = COSTS.failing if arguments.failing is None else arguments.failing
+        accounts = arguments.accounts or 10_000_000
+        print(table([size(arguments.rate, accounts, Costs(failing=failing))]))
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -33,6 +33,22 @@ def test_hashes_leave_threads_that_refuse_and_report(monkeypatch: pytest.MonkeyP
     Settings()
 
 
+@pytest.mark.parametrize("cores", [None, 1, 15, 16, 256])
+def test_with_however_many_cores_the_defaults_fit_together(
+    cores: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert Settings().hash_concurrency == min(cores or 1, 15)
+
+
+def test_hashes_are_shared_out_to_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGIN_API_HASH_CONCURRENCY", "64")
+    with pytest.raises(ValidationError, match="LOGIN_API_THREADS"):
+        Settings()
+    monkeypatch.setenv("LOGIN_API_WORKERS", "8")
+    assert Settings().hashes_a_worker() == 8
+
+
 def test_defaults_bind_to_this_host_only_and_meet_owasp() -> None:
     settings = Settings()
     assert (settings.host, settings.port) == ("127.0.0.1", 3000)

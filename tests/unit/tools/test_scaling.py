@@ -71,3 +71,13 @@ def test_rate_that_is_no_number_above_zero_is_refused(
     with pytest.raises(SystemExit):
         scaling.main()
     assert f"{rate} is no whole number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--accounts=5", "--failing=0.5"])
+def test_what_is_reckoned_for_a_rate_wants_one(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scaling", option])
+    with pytest.raises(SystemExit):
+        scaling.main()
+    assert "--rate is missing" in capsys.readouterr().err

@@ -157,6 +157,20 @@ def test_command_works_on_the_stack_that_is_named(target: str, others: list[str]
     assert "--state-dir /another" in told
 
 
+@pytest.mark.parametrize("target", ["upgrade", "submit", "savepoint"])
+def test_another_cluster_is_named_on_the_command_line_and_nowhere_else(target: str) -> None:
+    def told(*arguments: str, **environment: str) -> str:
+        return subprocess.run(
+            ["make", "--dry-run", target, *arguments],
+            cwd=ROOT, capture_output=True, text=True, check=True, env=os.environ | environment,
+        ).stdout  # fmt: skip
+
+    assert f"FLINK_URL=http://there .local/venv/bin/python -m flink_control {target}" in told(
+        "FLINK=http://there"
+    )
+    assert "flink_control" not in told(FLINK="http://there")  # the runbook's variable
+
+
 def test_fuzzing_is_of_the_stack_that_is_named() -> None:
     told = subprocess.run(
         ["make", "--dry-run", "fuzz", "STATE=/another"],
