@@ -116,8 +116,8 @@ check-rules: ## Prometheus' rules, their unit tests and its configuration (wants
 	@promtool test rules deploy/prometheus/tests/*.yaml
 	@promtool check config --syntax-only deploy/prometheus/prometheus.yml
 
-# In an environment of its own: it wants other versions than the project.
 of_stack = $(PYTHON) -c "from pathlib import Path; from tools.stack import layout; print(layout.load(Path('$(or $(STATE),.local/stack)')).$(1))"
+# In an environment of its own: it wants other versions than the project.
 FUZZ_CHECKS := not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance
 fuzz: setup ## Both running APIs called in every way that their OpenAPI documents allow, and others
 	@[ -x .local/fuzz/bin/schemathesis ] || { $(PYTHON) -m venv .local/fuzz && .local/fuzz/bin/pip install -q schemathesis==4.32.5; }

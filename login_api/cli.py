@@ -4,7 +4,6 @@ import getpass
 import ipaddress
 import json
 import time
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -25,7 +24,7 @@ from login_blocking.commands import Action, Command
 from login_blocking.complaints import complaints
 from login_blocking.kafka_access import KafkaAccess
 from login_blocking.moments import iso
-from login_blocking.subjects import SUBJECT_TYPES, SubjectType
+from login_blocking.subjects import SUBJECT_TYPES, SubjectType, user_key
 
 _CONNECT_WITHIN_S: Final = 10.0
 _TIMEOUT_MS: Final = 5_000
@@ -113,8 +112,7 @@ def _publish(given: dict[str, Any], action: Action) -> None:
 def _type_of(subject: str) -> SubjectType:
     """A user: what looks like an address, or a network, is never taken for a name in silence."""
     try:
-        # As the key of a user is made: other digits would become these.
-        ipaddress.ip_interface(unicodedata.normalize("NFKC", subject).strip())
+        ipaddress.ip_interface(user_key(subject))  # in which other digits become these
     except ValueError:
         return "user"
     raise click.ClickException(

@@ -13,11 +13,10 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 import psutil
@@ -65,7 +64,7 @@ def main() -> int:
                 _measure("refused login", port, server, arguments.seconds, [body])
                 if statuses[:5] != [401] * 5:
                     print(f"  not five guesses before: {statuses}")
-            with _login_api(stack, _NEXT_TO_NO_HASH) as (port, server):
+            with _login_api(stack, **_NEXT_TO_NO_HASH) as (port, server):
                 bodies = [_body(f"accepted-{secrets.token_hex(6)}") for _ in range(_USERS)]
                 try:
                     registered = {_post(port, "/register", body) for body in bodies}
@@ -111,9 +110,7 @@ def _measure(
 
 
 @contextmanager
-def _login_api(
-    stack: Stack, others: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[tuple[int, psutil.Process]]:
+def _login_api(stack: Stack, **others: str) -> Iterator[tuple[int, psutil.Process]]:
     part = next(it for it in parts(stack) if it.name == "login-api")
     environment = {**(part.environment or os.environ), "LOGIN_API_WORKERS": str(_WORKERS)}
     port = Ports.free().login_api

@@ -4,6 +4,9 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from tools.stack import layout
 
 
 @contextmanager
@@ -22,3 +25,10 @@ def finished_before_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def left_half_done(what: str, state_dir: Path) -> int:
+    """Says what is not known after the second Ctrl-C, and what helps; the exit status."""
+    again = layout.make("upgrade", state_dir)
+    sys.stderr.write(f"Left half done: {what}. {again} brings them together.\n")
+    return 130

@@ -7,7 +7,7 @@ from pathlib import Path
 from flink_control.jar import WrongJarError
 from flink_control.rest import FlinkError
 from login_blocking.policy_file import PolicyError
-from tools.interrupts import finished_before_ctrl_c
+from tools.interrupts import finished_before_ctrl_c, left_half_done
 from tools.policies import find_policy
 from tools.stack import job, layout, live
 from tools.stack.layout import NoStackError
@@ -34,12 +34,10 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        again = layout.make("upgrade", given.state_dir)
-        sys.stderr.write(
-            "Left half done: whether the job runs is not known, and the Login API's guard has the "
-            f"policy of before. {again} brings them together.\n"
+        unknown = (
+            "whether the job runs is not known, and the Login API's guard has the policy of before"
         )
-        return 130
+        return left_half_done(unknown, given.state_dir)
     if submitted.fresh:
         began_from = submitted.snapshot or "no earlier state"
         print(f"job {submitted.job_id} runs, from {began_from}, and judges by {file}")

@@ -13,7 +13,7 @@ from flink_control.rest import FlinkError, FlinkRest
 from flink_jobs.rules_sql import state_name
 from login_blocking.policy import Policy
 from login_blocking.policy_file import PolicyError, parse_policy
-from tools.interrupts import finished_before_ctrl_c
+from tools.interrupts import finished_before_ctrl_c, left_half_done
 from tools.policies import find_policy
 from tools.stack import job, layout, live
 from tools.stack.layout import NoStackError, Stack
@@ -34,12 +34,10 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except KeyboardInterrupt:
-        again = layout.make("upgrade", arguments.state_dir)
-        sys.stderr.write(
-            "Left half done: which policy the job judges by is not known, and the Login API's "
-            f"guard has the old one. {again} brings them together.\n"
+        unknown = (
+            "which policy the job judges by is not known, and the Login API's guard has the old one"
         )
-        return 130
+        return left_half_done(unknown, arguments.state_dir)
     after = "" if pause_s is None else f" after a pause of {pause_s:.1f} s"
     print(f"Judging by {file}{after}.")
     return 0

@@ -224,9 +224,9 @@ def _show(stack: Stack, state: dict[str, Any]) -> bool:
         address = f"127.0.0.1:{part['port']}" if part["port"] else part["detail"]
         if name == "block-detector":
             address, of_the_job = "", part["detail"]  # its id would not fit, nor what it refused
-        if name == "block-detector" and part["state"] == "done":
-            judged, of_the_job = job.health(stack)
-            part = {**part, "state": "running" if judged else "NOT WELL"}  # noqa: PLW2901
+            if part["state"] == "done":
+                judged, of_the_job = job.health(stack)
+                part = {**part, "state": "running" if judged else "NOT WELL"}  # noqa: PLW2901
         pid = str(part["identity"]["pid"]) if part["identity"] else ""
         table.add_row(name, address, part["state"], str(part["restarts"]), pid)
     _console.print(table)
